@@ -1,0 +1,347 @@
+"""CAMO, the content-aware gating network: gates look, experts judge, the merge decides.
+
+After "Content-Aware Model Orchestration" of BitMind's subnet (1.2.9 to 2.2.11), whose merge ``merge: max`` reproduces;
+the default merges calibrated logits with learned weights over every expert that ran. An expert that would be late is
+left out rather than the answer (silence costs more than an unsure number), and one that computes no finite number is
+left out too; the route tells of both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors import merge
+from detectors.camo_config import GENERAL, CamoConfig, ExpertConfig
+from detectors.card import Card
+from detectors.costs import Costs
+from detectors.errors import ConfigError, PredictionError
+from detectors.gates.base import Gate
+from detectors.sampling import middle_indices
+from detectors.types import U8, Media, Prediction
+
+__all__ = ["Camo", "Expert", "load"]
+
+_GATE_BUDGET_MS = 15.0  # a look at 256 px, until measured
+
+
+class Expert(Protocol):
+    """What CAMO asks of an expert; :class:`detectors.experts.base.NeuralDetector` is one."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def logits(self, images: Sequence[U8]) -> npt.NDArray[np.float64]:
+        """Calibrated logits ``[N]`` of P(fake) of single RGB images ``uint8 [H, W, 3]``."""
+        ...
+
+    def predict(self, batch: Sequence[Media], *, deadline: float | None = None) -> list[Prediction]:
+        """Judges whole media; asked of clip networks (``card.frames > 1``) only."""
+        ...
+
+
+@dataclass(slots=True)
+class _Case:
+    """One media on its way through."""
+
+    media: Media
+    frames: list[U8]
+    views: dict[str, list[U8]] = field(default_factory=dict)  # by fired gate
+    logits: dict[str, float] = field(default_factory=dict)
+    late: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    hurried: bool = False
+
+
+class Camo:
+    """The gating network as a :class:`~detectors.types.Detector`. Safe to call from several threads.
+
+    Args:
+        config: who sees what, and how much they count.
+        experts: by the names in the config.
+        gates: by the names in the config.
+
+    Raises:
+        ConfigError: an expert or gate of the config is not given, or no expert judges every image.
+    """
+
+    def __init__(self, config: CamoConfig, experts: Mapping[str, Expert], gates: Mapping[str, Gate]) -> None:
+        missing = sorted((set(config.experts) - set(experts)) | (set(config.gates) - set(gates)))
+        if missing:
+            raise ConfigError(f"not given: {', '.join(missing)}")
+        self.config = config
+        self._experts = {name: experts[name] for name in config.experts}
+        self._gates = {name: gates[name] for name in config.gates}
+        self._gate_lock = threading.Lock()
+        self._faults: Counter[str] = Counter()
+        budgets = {name: part.budget_ms for name, part in config.experts.items()}
+        budgets |= {f"gate:{name}": _GATE_BUDGET_MS for name in config.gates}
+        self._costs = Costs(budgets, config.deadline.smoothing)
+        if not any(not config.experts[name].needs for name in self._for("image")):
+            raise ConfigError("no image expert with `content: general` and `gate: null`; a clip network judges videos")
+        keys = {name: expert.card.key for name, expert in self._experts.items()}
+        digest = hashlib.sha256((config.model_dump_json() + repr(sorted(keys.items()))).encode()).hexdigest()
+        options = {"merge": config.merge, "experts": keys, "gates": sorted(config.gates)}
+        self._card = Card(name="camo", version=digest[:12], architecture="camo", options=options)
+
+    @property
+    def card(self) -> Card:
+        """Version = the first 12 hex digits of the sha256 over configuration and weights' versions."""
+        return self._card
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """How often each expert computed no finite number, since construction."""
+        return dict(self._faults)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Milliseconds an item, by expert and ``gate:NAME``: measured, or budgeted where nothing was yet."""
+        return self._costs.snapshot()
+
+    def warm_up(self, side: int = 256) -> dict[str, float]:
+        """Runs every gate and expert twice on a picture of noise and measures the second time; returns `costs`."""
+        image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        for measured in (False, True):
+            for name in self._experts:
+                clip = Media(np.stack([image] * self._experts[name].card.frames))
+                case = _Case(clip, [image], {gate: [image] for gate in self._gates})
+                self._run(name, [case], measured=measured)
+            for name in self._gates:
+                self._look_with(name, [_Case(Media(image), [image])], measured=measured)
+        return self.costs
+
+    def predict(self, batch: Sequence[Media], *, deadline: float | None = None) -> list[Prediction]:
+        """See :class:`~detectors.types.Detector`.
+
+        Raises:
+            PredictionError: for one of the media no expert computed a finite number.
+        """
+        started = time.perf_counter()
+        end = None if deadline is None else deadline - self.config.deadline.margin_ms / 1e3
+        cases = [_Case(media, self._frames(media)) for media in batch]
+        self._look(cases, end)
+        self._ask(cases, end)
+        for case in cases:
+            if not case.logits:
+                self._rescue(case, end)
+        elapsed = (time.perf_counter() - started) * 1e3
+        return [self._answer(case, elapsed) for case in cases]
+
+    # Who sees what
+
+    def _frames(self, media: Media) -> list[U8]:
+        frames = media.frames
+        return [frames[i] for i in middle_indices(len(frames), self.config.video.frames)]
+
+    def _for(self, modality: str) -> list[str]:
+        """The experts of a modality, in the config's order."""
+        return [
+            name
+            for name, part in self.config.experts.items()
+            if part.media in (modality, "both") and (modality == "video" or not self._is_clip(name))
+        ]
+
+    def _is_clip(self, name: str) -> bool:
+        return self._experts[name].card.frames > 1
+
+    def _chosen(self, case: _Case, rule: merge.Rule | None = None) -> tuple[str, ...]:
+        needs = {name: self.config.experts[name].needs for name in self._for(case.media.modality)}
+        return merge.selected(rule or self.config.merge, needs, case.views)
+
+    def _views(self, name: str, case: _Case) -> list[U8]:
+        gate = self.config.experts[name].gate
+        return case.frames if gate is None else case.views[gate]
+
+    def _items(self, name: str, case: _Case) -> int:
+        return 1 if self._is_clip(name) else len(self._views(name, case))
+
+    def _weight(self, part: ExpertConfig, case: _Case) -> float:
+        return part.weight if case.media.modality == "image" or part.video_weight is None else part.video_weight
+
+    # Gates
+
+    def _look(self, cases: Sequence[_Case], end: float | None) -> None:
+        """Lets every gate look at every case, unless that would leave no time for the quickest general expert."""
+        if not cases:
+            return
+        general = (name for name, part in self.config.experts.items() if not part.needs and not self._is_clip(name))
+        images = sum(len(case.frames) for case in cases)
+        reserve = min(self._costs.milliseconds(name, images) for name in general)
+        for name in self._gates:
+            if self._is_late(self._costs.milliseconds(f"gate:{name}", images) + reserve, end):
+                self._leave_out(f"gate:{name}", cases)
+            else:
+                self._look_with(name, cases)
+
+    def _look_with(self, name: str, cases: Sequence[_Case], *, measured: bool = True) -> None:
+        gate, most = self._gates[name], self.config.video.gate_frames
+        looks = 0
+        with self._gate_lock:  # a gate is called from one thread at a time
+            started = time.perf_counter()
+            for case in cases:
+                picked = (
+                    case.frames if most is None else [case.frames[i] for i in middle_indices(len(case.frames), most)]
+                )
+                found = [gated.pixels for gated in map(gate, picked) if gated is not None]
+                looks += len(picked)
+                if found and len(found) >= self.config.video.gate_share * len(picked):
+                    case.views[name] = found
+            elapsed = time.perf_counter() - started
+        if measured:
+            self._costs.record(f"gate:{name}", looks, elapsed)
+
+    # Experts
+
+    def _ask(self, cases: Sequence[_Case], end: float | None) -> None:
+        """Runs each chosen expert once over all its cases; under a deadline the most weight a millisecond first."""
+        jobs: dict[str, list[_Case]] = {name: [] for name in self._experts}
+        for case in cases:
+            for name in self._chosen(case):
+                jobs[name].append(case)
+        order = [name for name, asked in jobs.items() if asked]
+        if end is not None:
+            order.sort(key=lambda name: -self._worth(name, jobs[name]))
+        for name in order:
+            if self._is_late(self._estimate(name, jobs[name]), end):
+                self._leave_out(name, jobs[name])
+            else:
+                self._run(name, jobs[name])
+
+    def _worth(self, name: str, cases: Sequence[_Case]) -> float:
+        weight = sum(self._weight(self.config.experts[name], case) for case in cases)
+        return weight / max(self._estimate(name, cases), 1e-6)
+
+    def _estimate(self, name: str, cases: Sequence[_Case]) -> float:
+        return self._costs.milliseconds(name, sum(self._items(name, case) for case in cases))
+
+    def _is_late(self, milliseconds: float, end: float | None) -> bool:
+        return end is not None and time.monotonic() + milliseconds / 1e3 > end
+
+    def _leave_out(self, name: str, cases: Sequence[_Case]) -> None:
+        self._costs.left_out(name)
+        for case in cases:
+            case.late.append(name)
+
+    def _run(self, name: str, cases: Sequence[_Case], *, measured: bool = True) -> None:
+        """Adds an expert's logit to each case, or names it broken there. A bad case spoils no other."""
+        started = time.perf_counter()
+        values = self._values(name, cases)
+        if measured:
+            self._costs.record(name, sum(self._items(name, case) for case in cases), time.perf_counter() - started)
+        for case, value in zip(cases, values, strict=True):
+            single = value if value is not None or len(cases) == 1 else self._values(name, [case])[0]
+            if single is None:
+                self._faults[name] += 1
+                case.broken.append(name)
+            else:
+                case.logits[name] = single
+
+    def _values(self, name: str, cases: Sequence[_Case]) -> list[float | None]:
+        """One logit per case, the mean over its views; None where it is not a finite number."""
+        expert = self._experts[name]
+        try:
+            if self._is_clip(name):
+                answers = expert.predict([case.media for case in cases])
+                return [merge.logit(answer.p_fake) for answer in answers]
+            counts = [len(self._views(name, case)) for case in cases]
+            flat = [view for case in cases for view in self._views(name, case)]
+            logits = np.asarray(expert.logits(flat), np.float64)
+            if logits.shape != (len(flat),):
+                raise PredictionError(f"{name}: {logits.shape} logits of {len(flat)} images")
+        except PredictionError:
+            return [None] * len(cases)
+        means = [float(part.mean()) for part in np.split(logits, np.cumsum(counts)[:-1])]
+        return [mean if np.isfinite(mean) else None for mean in means]
+
+    def _rescue(self, case: _Case, end: float | None) -> None:
+        """Gets a number for a case that has none: the quickest expert, on one frame where more would be late."""
+        chosen = self._chosen(case)
+        spare = [name for name in self._chosen(case, "learned") if name not in chosen]
+        quickest = sorted(chosen, key=lambda name: self._estimate(name, [case]))
+        for name in (*quickest, *sorted(spare, key=lambda name: self._estimate(name, [case]))):
+            if name in case.broken:
+                continue
+            attempt = case
+            if self._is_late(self._estimate(name, [case]), end) and self._items(name, case) > 1:
+                attempt = _one_frame(case)
+            self._run(name, [attempt])
+            if name in attempt.logits:
+                case.logits[name] = attempt.logits[name]
+                case.hurried = attempt is not case
+                case.late = [other for other in case.late if other != name]
+                return
+            if attempt is not case:
+                case.broken.append(name)
+        raise PredictionError(f"no expert computed a finite number (broken: {', '.join(case.broken)})")
+
+    # The answer
+
+    def _answer(self, case: _Case, milliseconds: float) -> Prediction:
+        names = [name for name in self._experts if name in case.logits]
+        logits = {name: case.logits[name] for name in names}
+        experts = {name: merge.sigmoid(value) for name, value in logits.items()}
+        if self.config.merge == "max":
+            p_fake = merge.maximum(experts)
+        else:
+            weights = {name: self._weight(self.config.experts[name], case) for name in names}
+            slope, intercept = self._calibration(case)
+            p_fake = merge.learned(logits, weights, slope=slope, intercept=intercept)
+        share = merge.leading_share(p_fake, self._semisynthetic(case))
+        return Prediction(
+            probabilities=Prediction.split(p_fake, share),
+            route=(
+                *(f"gate:{name}" for name in case.views),
+                *names,
+                *(("frames:1",) if case.hurried else ()),
+                *(f"late:{name}" for name in case.late),
+                *(f"broken:{name}" for name in case.broken),
+                f"merge:{self.config.merge}",
+            ),
+            experts=experts,
+            milliseconds=milliseconds,
+            weights={name: self._experts[name].card.key for name in names},
+            partial=bool(case.late) or case.hurried,
+        )
+
+    def _calibration(self, case: _Case) -> tuple[float, float]:
+        slope, intercept, video = self.config.merge_slope, self.config.merge_intercept, self.config.video
+        if case.media.modality == "video":
+            slope = slope if video.merge_slope is None else video.merge_slope
+            intercept = intercept if video.merge_intercept is None else video.merge_intercept
+        return slope, intercept
+
+    def _semisynthetic(self, case: _Case) -> float:
+        shares = self.config.semisynthetic
+        fired = [shares[name] for name in case.views if name in shares]
+        return max(fired) if fired else shares.get(GENERAL, 0.0)
+
+
+def _one_frame(case: _Case) -> _Case:
+    """The case with the middle one of each kind of view."""
+    views = {name: [found[len(found) // 2]] for name, found in case.views.items()}
+    return dataclasses.replace(case, frames=[case.frames[len(case.frames) // 2]], views=views, logits={}, broken=[])
+
+
+def load(
+    path: Path | None = None,
+    *,
+    device: str = "cpu",
+    merge: str | None = None,
+    threads: int | None = None,
+    weights: Path | None = None,
+) -> Camo:
+    """Builds the gating network from a configuration and the weights folder; see :func:`detectors.camo_load.load`."""
+    from detectors import camo_load  # noqa: PLC0415 - torch is needed from here on, and not before
+
+    return camo_load.load(path, device=device, merge=merge, threads=threads, weights=weights)

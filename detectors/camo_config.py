@@ -1,0 +1,195 @@
+"""What an operator writes in ``configs/camo.yaml``. Unknown keys are refused, with the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from detectors.errors import ConfigError
+from detectors.merge import Rule
+
+__all__ = ["GENERAL", "CamoConfig", "DeadlineConfig", "ExpertConfig", "VideoConfig", "did_you_mean", "load_config"]
+
+GENERAL = "general"
+"""The content that is always there."""
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Slope = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExpertConfig(_Strict):
+    """One expert's part.
+
+    Attributes:
+        weights: ``NAME`` (the active version) or ``NAME@VERSION`` in the weights folder.
+        content: what must be there for it to run: ``general`` (always) or the name of a gate.
+        gate: whose cut-out it is shown, which then must have fired too; null shows it the whole image.
+        media: what it judges. A clip network (card with ``frames > 1``) judges videos only, whatever is said here.
+        weight: in the learned merge, relative to the others.
+        video_weight: the same for videos; null takes `weight`.
+        budget_ms: expected milliseconds an image (or, of a clip network, a video), until it has been measured here.
+    """
+
+    weights: Annotated[str, Field(min_length=1)]
+    content: str = GENERAL
+    gate: str | None = None
+    media: Literal["image", "video", "both"] = "both"
+    weight: _Weight = 1.0
+    video_weight: _Weight | None = None
+    budget_ms: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 20.0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The gates that must have fired."""
+        return frozenset(name for name in (self.content, self.gate) if name is not None and name != GENERAL)
+
+
+class VideoConfig(_Strict):
+    """How videos are judged.
+
+    Attributes:
+        frames: evenly spaced frames that image experts are shown.
+        gate_frames: on how many of those the gates look; null looks at all. A gate's experts see only these.
+        clip_frames: frames that a clip network is shown at most, in whole clips; null shows it all.
+        gate_share: a gate counts as fired when it fires on at least this share of the frames it looked at.
+        merge_slope, merge_intercept: null takes those for images.
+    """
+
+    frames: Annotated[int, Field(ge=1, le=144)] = 8
+    gate_frames: Annotated[int, Field(ge=1, le=144)] | None = None
+    clip_frames: Annotated[int, Field(ge=1, le=144)] | None = 8
+    gate_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    merge_slope: _Slope | None = None
+    merge_intercept: _Number | None = None
+
+
+class DeadlineConfig(_Strict):
+    """When an expert is left out.
+
+    Attributes:
+        margin_ms: kept free before the deadline, for encoding and sending.
+        smoothing: of the running mean of each expert's cost; 1 believes the last measurement alone.
+    """
+
+    margin_ms: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 20.0
+    smoothing: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+
+
+class CamoConfig(_Strict):
+    """The gating network.
+
+    Attributes:
+        merge: ``learned`` weighs all experts that ran; ``max`` is the original CAMO.
+        merge_slope, merge_intercept: calibrate the learned merge.
+        gates: the gates that look, by name, each with the options of its ``load``.
+        experts: by name.
+        semisynthetic: by content, the share of P(fake) given to "semi-synthetic"; where several gates fired the
+            largest. Nothing said means none.
+        video, deadline: see there.
+    """
+
+    merge: Rule = "learned"
+    merge_slope: _Slope = 1.0
+    merge_intercept: _Number = 0.0
+    gates: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    experts: Annotated[dict[_Name, ExpertConfig], Field(min_length=1)]
+    semisynthetic: dict[str, _Share] = Field(default_factory=dict)
+    video: VideoConfig = VideoConfig()
+    deadline: DeadlineConfig = DeadlineConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_gates(cls, raw: Any) -> Any:
+        """``face:`` with nothing behind it means a gate without options."""
+        if isinstance(raw, Mapping) and isinstance(raw.get("gates"), Mapping):
+            return {**raw, "gates": {name: {} if v is None else v for name, v in raw["gates"].items()}}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> CamoConfig:
+        contents = (GENERAL, *self.gates)
+        for name, expert in self.experts.items():
+            if expert.gate is not None and expert.gate not in self.gates:
+                raise ValueError(f"experts.{name}.gate: {did_you_mean(expert.gate, tuple(self.gates), 'gate')}")
+            if expert.content not in contents:
+                raise ValueError(f"experts.{name}.content: {did_you_mean(expert.content, contents, 'content')}")
+        for name in self.semisynthetic:
+            if name not in contents:
+                raise ValueError(f"semisynthetic: {did_you_mean(name, contents, 'content')}")
+        for kind in ("image", "video"):
+            if not any(not e.needs and e.media in (kind, "both") for e in self.experts.values()):
+                raise ValueError(
+                    f"experts: none judges every {kind}; one needs `content: general`, `gate: null` "
+                    f"and `media: both` or `media: {kind}`"
+                )
+        return self
+
+
+def did_you_mean(name: str, known: tuple[str, ...], kind: str) -> str:
+    """A sentence that says what is unknown, and what was perhaps meant."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'}"
+    return f"unknown {kind} {name!r}; {hint}"
+
+
+def load_config(path: Path) -> CamoConfig:
+    """Reads and checks a file.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or says something that cannot be; names every key at fault.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name}: not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path.name}: must hold keys such as `experts:`")
+    try:
+        return CamoConfig.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(_sentence(detail) for detail in error.errors(include_url=False))
+        raise ConfigError(f"{path.name}: {problems}") from error
+
+
+_MODELS: Mapping[str, type[_Strict]] = {"experts": ExpertConfig, "video": VideoConfig, "deadline": DeadlineConfig}
+
+
+def _sentence(detail: Any) -> str:
+    where = tuple(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        model = _MODELS.get(where[0], CamoConfig) if len(where) > 1 else CamoConfig
+        return f"{'.'.join(where)}: {did_you_mean(where[-1], tuple(model.model_fields), 'key')}"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{'.'.join(where)}: {text}" if where else text
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win; an expert written twice is a mistake."""
+
+
+def _unique(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    loader.flatten_mapping(node)
+    found: dict[Hashable, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in found:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+        found[key] = loader.construct_object(value_node, deep=True)
+    return found
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)

@@ -1,0 +1,214 @@
+"""The command ``deepfake-miner``. Heavy packages are imported by the commands that need them, never by ``--help``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from detectors.types import Prediction
+
+__all__ = ["app", "main"]
+
+EXIT_USAGE = 2
+EXIT_UNREADABLE = 3
+EXIT_WEIGHTS = 4
+
+app = typer.Typer(
+    name="deepfake-miner",
+    help="Is this image or video real, synthetic or semi-synthetic? Detect, serve, simulate, train.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="Weights on disk: list, verify, import, activate.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+class _Merge(StrEnum):
+    learned = "learned"
+    max = "max"
+
+
+def main() -> None:
+    """Entry point of the console script; errors of ours end in one line on standard error and an exit code."""
+    from detectors.errors import ConfigError, DetectorError  # noqa: PLC0415 - light, but only needed here
+
+    try:
+        app()
+    except ConfigError as error:
+        _say(str(error))
+        sys.exit(EXIT_USAGE)
+    except DetectorError as error:
+        _say(str(error))
+        sys.exit(EXIT_WEIGHTS)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"deepfake-miner: {text}", err=True)
+
+
+@app.command()
+def detect(
+    files: Annotated[list[Path], typer.Argument(help="Images and videos, any mixture.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
+    camo: Annotated[Path | None, typer.Option(help="Another camo.yaml.", show_default="configs/camo.yaml")] = None,
+    merge: Annotated[_Merge | None, typer.Option(help="Overrides the merge of the configuration.")] = None,
+) -> None:
+    """Judge images and videos: P(fake), class, route, milliseconds.
+
+    Exit codes: 0 all judged, 2 bad usage, 3 at least one file is not readable media, 4 the weights do not load.
+    """
+    from detectors import camo as camo_module  # noqa: PLC0415 - imports torch
+    from detectors import media  # noqa: PLC0415
+    from detectors.errors import MediaError  # noqa: PLC0415
+
+    detector = camo_module.load(camo, merge=merge.value if merge else None)
+    unreadable = 0
+    for path in files:
+        try:
+            prediction = detector.predict([media.decode(path)])[0]
+        except MediaError as error:
+            unreadable += 1
+            _show(path, {"path": str(path), "error": error.reason.value, "detail": error.detail}, as_json=as_json)
+            continue
+        _show(path, _row(path, prediction), as_json=as_json)
+    raise typer.Exit(EXIT_UNREADABLE if unreadable else 0)
+
+
+def _row(path: Path, prediction: Prediction) -> dict[str, Any]:
+    real, synthetic, semisynthetic = prediction.probabilities
+    return {
+        "path": str(path),
+        "class": prediction.label.name.lower(),
+        "p_fake": prediction.p_fake,
+        "probabilities": {"real": real, "synthetic": synthetic, "semisynthetic": semisynthetic},
+        "route": list(prediction.route),
+        "experts": dict(prediction.experts),
+        "weights": dict(prediction.weights),
+        "milliseconds": round(prediction.milliseconds, 1),
+    }
+
+
+def _show(path: Path, row: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(row))
+    elif "error" in row:
+        typer.echo(f"{path}: unreadable ({row['error']}): {row['detail']}", err=True)
+    else:
+        route = " > ".join(row["route"])
+        typer.echo(f"{path}: {row['class']}, P(fake) {row['p_fake']:.3f}, {row['milliseconds']:.0f} ms, {route}")
+
+
+@app.command(context_settings=_PASS_ON)
+def miner(context: typer.Context) -> None:
+    """Run the miner; takes the flags of `python neurons/miner.py` (see `deepfake-miner miner --help`)."""
+    from neurons import miner as entry  # noqa: PLC0415
+
+    raise typer.Exit(entry.main(context.args))
+
+
+@app.command(context_settings=_PASS_ON)
+def simulate(context: typer.Context) -> None:
+    """Ask running miners as a validator would, and pay them (see `deepfake-miner simulate --help`)."""
+    from neurons import validator  # noqa: PLC0415
+
+    raise typer.Exit(validator.main(context.args))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("build/demo"),
+    data: Annotated[Path | None, typer.Option(help="Your own folder or manifest.", show_default="made here")] = None,
+    challenges: Annotated[int, typer.Option(min=1, help="How many.")] = 60,
+    seed: Annotated[int, typer.Option(help="Same seed, same challenges.")] = 0,
+    profile: Annotated[str, typer.Option(help="Reward profile.")] = "sn34-2.0",
+) -> None:
+    """Start the miner, stand-ins and a mock validator on this machine, and compare what they earn."""
+    from neurons.demo import run_demo  # noqa: PLC0415
+
+    run_demo(out, challenges=challenges, seed=seed, data=data, profile=profile)
+
+
+@app.command()
+def train(  # noqa: PLR0917 - typer calls it by name
+    recipe: Annotated[Path, typer.Argument(help="A file of configs/train.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Folder or manifest of real and fake media.")] = Path("../shared/data"),
+    backbones: Annotated[Path | None, typer.Option(help="Folder of pretrained trunks.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Where weights go.", show_default="weights")] = None,
+    run: Annotated[Path | None, typer.Option(help="State of the run.", show_default="build/train/NAME")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
+    activate: Annotated[bool, typer.Option(help="Point the store at the result.")] = False,
+) -> None:
+    """Train one recipe, calibrate it, measure it on held-out groups, save weights and card."""
+    from neurons.commands import train as command  # noqa: PLC0415
+
+    command.train(
+        recipe, data=data, backbones=backbones, store=store, run=run, threads=threads, activate=activate, say=typer.echo
+    )
+
+
+@weights_app.command("list")
+def weights_list(store: Annotated[Path | None, typer.Option(show_default="weights")] = None) -> None:
+    """Every version in the store; an asterisk marks the active ones."""
+    from neurons.commands import weights as command  # noqa: PLC0415
+
+    for line in command.listing(store):
+        typer.echo(line)
+
+
+@weights_app.command("verify")
+def weights_verify(store: Annotated[Path | None, typer.Option(show_default="weights")] = None) -> None:
+    """Hashes, keys, golden scores and the pointer. Exit code 4 where something is wrong."""
+    from neurons.commands import weights as command  # noqa: PLC0415
+
+    problems = command.problems(store)
+    for problem in problems:
+        _say(problem)
+    raise typer.Exit(EXIT_WEIGHTS if problems else 0)
+
+
+@weights_app.command("activate")
+def weights_activate(
+    key: Annotated[str, typer.Argument(metavar="NAME@VERSION", show_default=False)],
+    store: Annotated[Path | None, typer.Option(show_default="weights")] = None,
+) -> None:
+    """Point a name at a version that is in the store and intact."""
+    from neurons.commands import weights as command  # noqa: PLC0415
+
+    typer.echo(command.activate(key, store))
+
+
+@weights_app.command("import")
+def weights_import(  # noqa: PLR0917 - typer calls it by name
+    file: Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt, .tar or .safetensors.", show_default=False)],
+    preset: Annotated[str, typer.Option(help="Whose conventions: e.g. npr, npr-bitmind, ucf, xception, tall.")],
+    version: Annotated[str, typer.Option(help="Of the new weights.")] = "1.0.0",
+    name: Annotated[str | None, typer.Option(help="Of the new weights.", show_default="the preset")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of the constructor; repeatable.")] = None,
+    store: Annotated[Path | None, typer.Option(show_default="weights")] = None,
+) -> None:
+    """Bring a published checkpoint in as safetensors, with a strict report of its keys. Does not activate it."""
+    from neurons.commands import weights as command  # noqa: PLC0415
+
+    typer.echo(command.import_file(file, preset=preset, version=version, name=name, options=option or [], store=store))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command line in this process and returns its exit code; for tests and scripts."""
+    saved, sys.argv = sys.argv, ["deepfake-miner", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.argv = saved
+    return 0

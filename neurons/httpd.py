@@ -1,0 +1,221 @@
+"""Uvicorn, run from our process: bound to exactly one address, guarded against slow headers, ended gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from neurons.server import App
+
+__all__ = ["Listen", "Server", "serve", "serving"]
+
+_MAX_HEADER_BYTES = 64 * 1024  # the parser itself sets no bound
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where and how patiently to listen.
+
+    Attributes:
+        ip: address to bind, exactly this one.
+        port: to bind; 0 takes a free one.
+        header_timeout_s: a connection whose headers are not complete by then is closed.
+        keep_alive_s: a connection that sends nothing between requests for this long is closed.
+        max_connections: open at once; further ones are closed as they come.
+        grace_s: time to finish running requests after SIGTERM or SIGINT.
+    """
+
+    ip: str = "127.0.0.1"
+    port: int = 0
+    header_timeout_s: float = 5.0
+    keep_alive_s: float = 75.0
+    max_connections: int = 1024
+    grace_s: float = 10.0
+
+
+class _Config(uvicorn.Config):
+    """Carries our options to the protocol, which uvicorn constructs itself."""
+
+    listen: Listen
+
+
+class _GuardedProtocol(HttpToolsProtocol):
+    """Closes connections that dawdle over their headers and refuses headers without end; uvicorn does neither."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._listen = cast(_Config, self.config).listen
+        self._alarm: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        self._in_headers = False
+        self._in_body = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._listen.max_connections:
+            transport.close()
+            return
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Uvicorn stops its keep-alive clock at the first byte, even at a stray line break: from there ours runs.
+        # A request that comes in one piece never gets here without complete headers and never pays for a timer.
+        if self._alarm is None and (self._in_headers or self._is_idle()):
+            self._arm()
+
+    def _is_idle(self) -> bool:
+        """No request is being received or answered."""
+        cycle = cast(RequestResponseCycle | None, self.cycle)  # None before the first request, whatever its type says
+        return not self._in_body and (cycle is None or cycle.response_complete)
+
+    def on_message_begin(self) -> None:
+        self._header_bytes = 0
+        self._in_headers = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        self._in_body = True
+        self._disarm()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MAX_HEADER_BYTES:
+            raise ValueError("headers too long")  # the parser turns it into its own error, uvicorn that into a 400
+
+    def _arm(self) -> None:
+        self._alarm = self.loop.call_later(self._listen.header_timeout_s, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _too_slow(self) -> None:
+        self._alarm = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Serves one :class:`App`. Binds in the constructor, so that the address is known before anything runs.
+
+    Args:
+        app: the application.
+        listen: where and how patiently.
+        on_ready: called with the bound (ip, port) once connections are accepted.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, app: App, listen: Listen, on_ready: Callable[[str, int], None] | None = None) -> None:
+        family = socket.AF_INET6 if ":" in listen.ip else socket.AF_INET
+        self._socket = socket.create_server((listen.ip, listen.port), family=family, backlog=2048)
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._application = app
+        self._on_ready = on_ready
+        self.ready = asyncio.Event()
+        config = _Config(
+            cast(Any, app),
+            http=_GuardedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=cast(int, listen.keep_alive_s),
+            timeout_graceful_shutdown=cast(int, listen.grace_s),
+        )
+        config.listen = listen
+        super().__init__(config)
+
+    async def run_until_stopped(self) -> None:
+        """Serves until SIGTERM, SIGINT or :meth:`stop`; then finishes what runs, within the grace period."""
+        try:
+            await self.serve(sockets=[self._socket])
+        finally:
+            self._socket.close()
+
+    def stop(self) -> None:
+        """Stops admitting at once and shuts down gracefully. Safe in a signal handler."""
+        self._application.stop_admitting()
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+        if self._on_ready is not None:
+            self._on_ready(*self.address)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.stop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the signal is not raised again afterwards: a graceful end is exit code 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+
+def serve(app: App, listen: Listen, on_ready: Callable[[str, int], None] | None = None) -> None:
+    """Blocks until the server was told to stop and has finished.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    server = Server(app, listen, on_ready)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.run_until_stopped())
+
+
+@contextlib.asynccontextmanager
+async def serving(app: App, listen: Listen | None = None) -> AsyncIterator[tuple[str, int]]:
+    """Serves on the running loop for as long as the block lasts; gives (ip, port)."""
+    server = Server(app, listen or Listen())
+    task = asyncio.ensure_future(server.run_until_stopped())
+    try:
+        await server.ready.wait()
+        yield server.address
+    finally:
+        server.stop()
+        await task

@@ -1,0 +1,320 @@
+"""What an operator can set, once: flags beat the environment, which beats the YAML file, which beats the defaults.
+
+``--axon.port 8091``, ``DEEPFAKE_MINER_AXON__PORT=8091`` and, in YAML, ``axon: {port: 8091}`` mean the same. An unknown
+name is refused in all three places, with the nearest known name in the message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from detectors import paths
+
+__all__ = [
+    "ENV_PREFIX",
+    "Axon",
+    "Blacklist",
+    "Logging",
+    "MinerSettings",
+    "Neuron",
+    "SettingsError",
+    "Subtensor",
+    "Wallet",
+    "load",
+]
+
+ENV_PREFIX = "DEEPFAKE_MINER_"
+_FOREIGN_ENV = {"DEEPFAKE_MINER_HOME"}  # read by detectors.paths, not a setting
+_MIB = 1024 * 1024
+
+Hotkeys = tuple[str, ...]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; one line that names the setting and what would be right."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Wallet(_Group):
+    """Which key signs for the miner."""
+
+    name: str = Field(default="default", min_length=1, description="name of the wallet (the coldkey's folder)")
+    hotkey: str = Field(default="default", min_length=1, description="name of the hotkey in that wallet")
+    path: str = Field(default="~/.bittensor/wallets", min_length=1, description="folder that holds the wallets")
+
+
+class Subtensor(_Group):
+    """Which chain the miner belongs to."""
+
+    network: str = Field(
+        default="finney", min_length=1, description="finney, test, local, or a name the chain client knows"
+    )
+    chain_endpoint: str | None = Field(default=None, description="ws:// or wss:// address; overrides the network's own")
+
+
+class Axon(_Group):
+    """Where the miner listens and what one connection may cost."""
+
+    ip: str = Field(default="0.0.0.0", description="address to bind, exactly this one")  # noqa: S104 - a miner serves the net
+    port: int = Field(default=8091, ge=0, le=65535, description="port to bind; 0 takes a free one and reports it")
+    external_ip: str | None = Field(default=None, description="address to publish; null asks nobody and publishes `ip`")
+    external_port: int | None = Field(
+        default=None, ge=1, le=65535, description="port to publish; null publishes `port`"
+    )
+    max_body_bytes: int = Field(default=32 * _MIB, ge=1024, description="largest request body; more gets 413")
+    max_buffered_bytes: int = Field(default=512 * _MIB, ge=1024, description="all bodies held at once; more gets 503")
+    header_timeout_s: float = Field(
+        default=5.0, gt=0, description="a connection without complete headers is closed after this"
+    )
+    body_timeout_s: float = Field(default=10.0, gt=0, description="a body that is not complete by then gets 408")
+    keep_alive_s: float = Field(default=75.0, gt=0, description="an idle connection is closed after this")
+    max_connections: int = Field(
+        default=1024, ge=1, description="connections open at once; more are closed as they come"
+    )
+    max_in_flight: int = Field(default=256, ge=1, description="requests between body and answer; more get 503")
+    grace_s: float = Field(default=10.0, ge=0, description="time to finish what was admitted, after SIGTERM")
+
+    @field_validator("ip", "external_ip")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            ip_address(value)
+        return value
+
+
+class Blacklist(_Group):
+    """Who may ask; see ``neurons.access``."""
+
+    force_validator_permit: bool = Field(default=True, description="only hotkeys with a validator permit may ask")
+    allow_non_registered: bool = Field(default=False, description="hotkeys outside the metagraph may ask")
+    min_stake: float = Field(default=0.0, ge=0, description="least stake, in the unit of the subnet's metagraph")
+    allow: Hotkeys = Field(default=(), description="ss58 hotkeys that may always ask (comma separated)")
+    deny: Hotkeys = Field(default=(), description="ss58 hotkeys that may never ask (comma separated)")
+
+    @field_validator("allow", "deny", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+
+class Logging(_Group):
+    """What goes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is written"
+    )
+    format: Literal["console", "json"] = Field(default="console", description="console for people, json for collectors")
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+class Neuron(_Group):
+    """The detector and the queue before it."""
+
+    detector: Literal["camo", "trivial"] = Field(
+        default="camo", description="trivial answers a constant: for benchmarks only"
+    )
+    camo: Path | None = Field(default=None, description="path of camo.yaml; null takes configs/camo.yaml")
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?|mps)$", description="cpu, cuda, cuda:N or mps")
+    threads: int = Field(default=0, ge=0, description="threads of one inference; 0 leaves it to torch")
+    deadline_s: float = Field(
+        default=8.0, gt=0, description="longest time an answer may take, whatever the caller says"
+    )
+    margin_s: float = Field(default=0.5, ge=0, description="kept back from the caller's timeout for the way home")
+    max_batch: int = Field(default=8, ge=1, description="images in one batch; a video counts as four")
+    queue_limit: int = Field(default=128, ge=1, description="challenges that may wait; more get 503")
+
+
+class MinerSettings(BaseSettings):
+    """Everything a miner can be told. Frozen; unknown names are errors. Build it with :func:`load`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    netuid: int = Field(default=34, ge=0, le=65535, description="subnet the miner is registered on")
+    offline: bool = Field(default=False, description="no chain: any valid signature may ask, nothing is published")
+    wallet: Wallet = Wallet()
+    subtensor: Subtensor = Subtensor()
+    axon: Axon = Axon()
+    blacklist: Blacklist = Blacklist()
+    logging: Logging = Logging()
+    neuron: Neuron = Neuron()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the constructor: :func:`load` hands it flags, environment and YAML, already in order."""
+        return (init_settings,)
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> MinerSettings:
+    """Reads the settings of a miner.
+
+    Args:
+        argv: the flags, without the program's name. ``--help`` prints and raises ``SystemExit(0)``.
+        environ: the environment; None takes the process' own.
+
+    Raises:
+        SettingsError: an unknown name, an impossible value, or a YAML file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    flags = vars(_parser().parse_args(list(argv)))
+    config: str | None = flags.pop("config", None)
+    from_env = _environment(environ)
+    from_yaml = _yaml(Path(config) if config else _default_config(), required=config is not None)
+    merged = _merge(_merge(from_yaml, from_env), _nest(flags))
+    try:
+        return MinerSettings(**merged)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting as (dotted name, field)."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing two screens of usage, and names the nearest flag."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            raise SettingsError(f"unknown flag {flag}{_near(flag, list(self._option_string_actions))}")
+        return parsed
+
+
+def _parser() -> _Parser:
+    """One flag per setting; a flag that is not given leaves no trace, so that the other sources show through."""
+    parser = _Parser(
+        prog="miner.py",
+        description="A Bittensor miner that answers whether an image or video is real, synthetic or semi-synthetic.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="settings file (default: configs/miner.yaml if present)")
+    for name, field in _leaves(MinerSettings):
+        text = f"{field.description} (default: {field.default})".replace("%", "%%")
+        if field.annotation is bool:
+            parent, _, leaf = name.rpartition(".")
+            off = f"--{parent}.no-{leaf}" if parent else f"--no-{leaf}"
+            switch = parser.add_mutually_exclusive_group()
+            switch.add_argument(f"--{name}", dest=name, action="store_true", help=text)
+            # Both spellings: people type the second, the first reads well in a group.
+            offs = dict.fromkeys((off, f"--no-{name}"))
+            switch.add_argument(*offs, dest=name, action="store_false", help=f"switches --{name} off")
+        else:
+            parser.add_argument(f"--{name}", dest=name, metavar=_metavar(field), help=text)
+    return parser
+
+
+def _metavar(field: FieldInfo) -> str:
+    kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType] or [field.annotation]
+    if get_origin(field.annotation) is Literal:
+        return "{" + ",".join(get_args(field.annotation)) + "}"
+    kind = kinds[0]
+    return {int: "N", float: "X", Path: "FILE"}.get(kind, "TEXT") if isinstance(kind, type) else "TEXT"
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in the environment, by dotted name; unknown names are refused."""
+    names = {f"{ENV_PREFIX}{name.replace('.', '__').upper()}": name for name, _ in _leaves(MinerSettings)}
+    given: dict[str, Any] = {}
+    for key, value in environ.items():
+        if not key.upper().startswith(ENV_PREFIX) or key.upper() in _FOREIGN_ENV:
+            continue
+        if key.upper() not in names:
+            raise SettingsError(f"unknown environment variable {key}{_near(key.upper(), list(names))}")
+        given[names[key.upper()]] = value
+    return _nest(given)
+
+
+def _default_config() -> Path:
+    return paths.configs() / "miner.yaml"
+
+
+def _yaml(path: Path, *, required: bool) -> dict[str, Any]:
+    if not required and not path.exists():
+        return {}
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path} must hold a mapping such as `axon: {{port: 8091}}`")
+    return {str(key): value for key, value in raw.items() if value is not None}
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"axon.port": 1}`` becomes ``{"axon": {"port": 1}}``."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        group, _, leaf = name.rpartition(".")
+        (nested.setdefault(group, {}) if group else nested)[leaf] = value
+    return nested
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line, without pydantic's links."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {name}{_near(name, [known for known, _ in _leaves(MinerSettings)])}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {message} (got {first['input']!r})"

@@ -6,6 +6,7 @@ scaling (Guo et al., ICML 2017), expected calibration error (Naeini et al., AAAI
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from scipy.special import expit
 from detectors.card import Calibration
 from detectors.errors import ConfigError, PredictionError
 
-__all__ = ["apply", "brier_score", "expected_calibration_error", "fit_platt", "fit_temperature"]
+__all__ = [
+    "MergeFit",
+    "apply",
+    "brier_score",
+    "expected_calibration_error",
+    "fit_merge",
+    "fit_platt",
+    "fit_temperature",
+]
 
 F64 = npt.NDArray[np.float64]
 Point = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -66,6 +75,76 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Calibration
     z, y = _pairs(logits, labels)
     slope, _ = _least_cross_entropy(z, y, with_intercept=False)
     return Calibration(slope, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeFit:
+    """What ``merge: learned`` needs in ``configs/camo.yaml``.
+
+    Attributes:
+        weights: at least zero, one per expert, sum 1.
+        slope: above zero, of the weighted mean of logits.
+        intercept: added to it.
+    """
+
+    weights: tuple[float, ...]
+    slope: float
+    intercept: float
+
+
+def fit_merge(logits: npt.ArrayLike, labels: npt.ArrayLike, *, pull: float = 1e-3) -> MergeFit:
+    """The weights, slope and intercept of :func:`detectors.merge.learned` of least cross-entropy.
+
+    Args:
+        logits: ``[N, E]``, calibrated, of E experts; NaN where an expert did not run. Fit on samples that the experts
+            were not trained on.
+        labels: ``[N]``, 1 fake and 0 real, both present.
+        pull: strength of the pull towards equal weights (on log weights): settles ties, and keeps an expert that ran
+            on a handful of samples from winning by luck.
+
+    Raises:
+        ConfigError: shapes differ, a row or a column without any logit, or one class missing.
+        PredictionError: an infinite logit.
+    """
+    z = np.asarray(logits, np.float64)
+    if z.ndim != 2 or z.shape[1] < 1:
+        raise ConfigError(f"needs logits [N, E], not {z.shape}")
+    there = ~np.isnan(z)
+    if not there.any(axis=1).all() or not there.any(axis=0).all():
+        raise ConfigError("every sample needs an expert that ran, and every expert a sample")
+    z = np.where(there, z, 0.0)
+    _, y = _pairs(z.sum(axis=1), labels)
+    scale = max(float(np.abs(z).max()), 1e-12)
+    z = z / scale
+
+    def mean_of(x: Point) -> tuple[F64, F64]:
+        share = np.exp(x[2:]) * there
+        share /= share.sum(axis=1, keepdims=True)
+        return share, (share * z).sum(axis=1)
+
+    def loss(x: Point) -> np.float64:
+        logit = np.exp(x[0]) * mean_of(x)[1] + x[1]
+        return np.float64(np.mean(np.logaddexp(0.0, logit) - y * logit) + pull * np.mean(x[2:] ** 2))
+
+    def gradient(x: Point) -> F64:
+        share, mean = mean_of(x)
+        slope = np.exp(x[0])
+        error = expit(slope * mean + x[1]) - y
+        weights = (error[:, None] * slope * share * (z - mean[:, None])).mean(axis=0)
+        return np.concatenate(
+            ([np.mean(error * slope * mean), np.mean(error)], weights + 2 * pull * x[2:] / len(weights))
+        )
+
+    start: Point = np.zeros(2 + z.shape[1])
+    start[0] = np.log(scale)
+    # slopes from 0.01 to 100 for the logits as they came; weights at most e^12 apart
+    low = [np.log(scale) - np.log(100), -_MAX_INTERCEPT, *[-6.0] * z.shape[1]]
+    high = [np.log(scale) + np.log(100), _MAX_INTERCEPT, *[6.0] * z.shape[1]]
+    options: Any = {"maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
+    found = minimize(loss, start, jac=gradient, method="L-BFGS-B", bounds=Bounds(low, high), options=options).x
+    weights = np.exp(found[2:])
+    normalised = tuple(float(w) for w in weights / weights.sum())
+    return MergeFit(normalised, float(np.exp(found[0])) / scale, float(found[1]))
 
 
 def brier_score(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:

@@ -60,7 +60,7 @@ class _Case:
     logits: dict[str, float] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    hurried: bool = False
+    fewer: int = 0  # frames that were all there was time for
 
 
 class Camo:
@@ -265,25 +265,33 @@ class Camo:
         return [mean if np.isfinite(mean) else None for mean in means]
 
     def _rescue(self, case: _Case, end: float | None) -> None:
-        """Gets a number for a case that has none: the quickest expert, on one frame where more would be late."""
+        """Gets a number for a case that has none: the quickest expert, on as many frames as there is time for."""
         chosen = self._chosen(case)
         spare = [name for name in self._chosen(case, "learned") if name not in chosen]
-        quickest = sorted(chosen, key=lambda name: self._estimate(name, [case]))
-        for name in (*quickest, *sorted(spare, key=lambda name: self._estimate(name, [case]))):
-            if name in case.broken:
-                continue
-            attempt = case
-            if self._is_late(self._estimate(name, [case]), end) and self._items(name, case) > 1:
-                attempt = _one_frame(case)
-            self._run(name, [attempt])
-            if name in attempt.logits:
-                case.logits[name] = attempt.logits[name]
-                case.hurried = attempt is not case
-                case.late = [other for other in case.late if other != name]
-                return
-            if attempt is not case:
-                case.broken.append(name)
+        for names in (chosen, spare):
+            for name in sorted(names, key=lambda name: self._estimate(name, [case])):
+                if name in case.broken:
+                    continue
+                attempt, fewer = self._shortened(name, case, end)
+                self._run(name, [attempt])
+                if name in attempt.logits:
+                    case.logits[name], case.fewer = attempt.logits[name], fewer
+                    case.late = [other for other in case.late if other != name]
+                    return
+                if name not in case.broken:
+                    case.broken.append(name)
         raise PredictionError(f"no expert computed a finite number (broken: {', '.join(case.broken)})")
+
+    def _shortened(self, name: str, case: _Case, end: float | None) -> tuple[_Case, int]:
+        """The case with no more views than there is time for, and their number; (the case, 0) where all fit."""
+        items = self._items(name, case)
+        if items == 1 or not self._is_late(self._estimate(name, [case]), end):
+            return case, 0
+        left = (0.0 if end is None else end - time.monotonic()) * 1e3
+        count = min(items - 1, max(1, int(left / self._costs.milliseconds(name))))
+        frames = [case.frames[i] for i in middle_indices(len(case.frames), count)]
+        views = {gate: [found[i] for i in middle_indices(len(found), count)] for gate, found in case.views.items()}
+        return dataclasses.replace(case, frames=frames, views=views, logits={}, broken=[]), count
 
     # The answer
 
@@ -303,7 +311,7 @@ class Camo:
             route=(
                 *(f"gate:{name}" for name in case.views),
                 *names,
-                *(("frames:1",) if case.hurried else ()),
+                *((f"frames:{case.fewer}",) if case.fewer else ()),
                 *(f"late:{name}" for name in case.late),
                 *(f"broken:{name}" for name in case.broken),
                 f"merge:{self.config.merge}",
@@ -311,7 +319,7 @@ class Camo:
             experts=experts,
             milliseconds=milliseconds,
             weights={name: self._experts[name].card.key for name in names},
-            partial=bool(case.late) or case.hurried,
+            partial=bool(case.late) or case.fewer > 0,
         )
 
     def _calibration(self, case: _Case) -> tuple[float, float]:
@@ -325,12 +333,6 @@ class Camo:
         shares = self.config.semisynthetic
         fired = [shares[name] for name in case.views if name in shares]
         return max(fired) if fired else shares.get(GENERAL, 0.0)
-
-
-def _one_frame(case: _Case) -> _Case:
-    """The case with the middle one of each kind of view."""
-    views = {name: [found[len(found) // 2]] for name, found in case.views.items()}
-    return dataclasses.replace(case, frames=[case.frames[len(case.frames) // 2]], views=views, logits={}, broken=[])
 
 
 def load(

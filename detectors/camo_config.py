@@ -93,7 +93,8 @@ class CamoConfig(_Strict):
     Attributes:
         merge: ``learned`` weighs all experts that ran; ``max`` is the original CAMO.
         merge_slope, merge_intercept: calibrate the learned merge.
-        gates: the gates that look, by name, each with the options of its ``load``.
+        gates: the gates that look, by name, each with the options of its ``load``; ``kind`` (``face``, ``content``)
+            where the name is another, e.g. ``people: {kind: content, content: people}``.
         experts: by name.
         semisynthetic: by content, the share of P(fake) given to "semi-synthetic"; where several gates fired the
             largest. Nothing said means none.

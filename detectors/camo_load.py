@@ -77,13 +77,15 @@ def _experts(config: CamoConfig, store: Store, device: str, file: str) -> dict[s
 
 
 def _gate(name: str, options: Mapping[str, Any], store: Store, file: str) -> Gate:
-    if name not in _GATES:
-        raise ConfigError(f"{file}: gates: {did_you_mean(name, tuple(_GATES), 'gate')}")
-    module, _, attribute = _GATES[name].partition(":")
+    """One gate; its ``kind`` says which class, where that is not its name (``people: {kind: content}``)."""
+    kind, rest = options.get("kind", name), {key: value for key, value in options.items() if key != "kind"}
+    if kind not in _GATES:
+        raise ConfigError(f"{file}: gates.{name}: {did_you_mean(str(kind), tuple(_GATES), 'kind of gate')}")
+    module, _, attribute = _GATES[kind].partition(":")
     build = getattr(importlib.import_module(module), attribute).load
-    known = tuple(inspect.signature(build).parameters)[1:]
-    for option in options:
+    known = ("kind", *list(inspect.signature(build).parameters)[1:])  # the first one is the store
+    for option in rest:
         if option not in known:
             raise ConfigError(f"{file}: gates.{name}: {did_you_mean(option, known, 'option')}")
-    gate: Gate = build(store, **options)
+    gate: Gate = build(store, **rest)
     return gate

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -105,7 +106,10 @@ def decode_animation(
         keep = limits.frames_kept(image.width, image.height, max_frames)
         sampler = EvenSampler[U8](keep)
         milliseconds = 0.0
+        end = time.monotonic() + limits.max_seconds
         for index in range(limits.max_decoded_frames):
+            if sampler.seen and time.monotonic() > end:
+                break
             try:
                 image.seek(index)
             except EOFError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,7 +64,8 @@ def decode_jpeg_frames(data: bytes | memoryview, *, limits: Limits = DEFAULT_LIM
         `Media` with pixels ``uint8 [T, H, W, 3]``, 1 <= T <= ``limits.max_frames``; the wire carries no rate.
 
     Raises:
-        MediaError: as `split_jpegs` and `decode_image`; FRAMES when sizes differ; TOO_LARGE for the whole video.
+        MediaError: as `split_jpegs` and `decode_image`; FRAMES when sizes differ; TOO_LARGE for the whole video,
+            in bytes of pixels or in time.
     """
     limits.check_bytes(len(data))
     parts = split_jpegs(data, max_frames=limits.max_frames)
@@ -76,7 +78,10 @@ def decode_jpeg_frames(data: bytes | memoryview, *, limits: Limits = DEFAULT_LIM
         )
     frames = np.empty((len(parts), *first.shape), np.uint8)
     frames[0] = first
+    end = time.monotonic() + limits.max_seconds
     for index, part in enumerate(parts[1:], start=1):
+        if time.monotonic() > end:
+            raise MediaError(MediaReason.TOO_LARGE, f"decoding takes more than {limits.max_seconds:g} seconds")
         frame = _frame(part, index, limits)
         if frame.shape != first.shape:
             raise MediaError(MediaReason.FRAMES, f"frame {index} differs in size from frame 0")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 __all__ = ["MAX_SCANS", "JpegError", "JpegExtent", "walk"]
 
-MAX_SCANS = 256
-"""More than any encoder writes (a progressive JPEG has about ten)."""
+MAX_SCANS = 40
+"""More than encoders write (a progressive JPEG has about ten); each scan passes over all pixels."""
 
 _MAX_MARKERS = 8192
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")  # fill bytes FF may precede a marker

@@ -24,7 +24,8 @@ class Limits:
         max_video_bytes: of all RGB frames of one video together. JPEG frames beyond it are refused, of a container
             fewer frames are kept.
         max_decoded_frames: decoded of one container; longer clips are read by their key frames.
-        max_seconds: of wall time for one container; what was decoded by then is judged.
+        max_seconds: of wall time for one video. What was decoded of a container by then is judged; JPEG frames that
+            take longer are refused (a thousand times what honest ones take).
 
     Raises:
         ConfigError: a bound is not positive.
@@ -36,7 +37,7 @@ class Limits:
     max_pixels: int = 40_000_000
     max_frames: int = 144
     container_frames: int = 32
-    max_video_bytes: int = 512 << 20
+    max_video_bytes: int = 256 << 20
     max_decoded_frames: int = 3_000
     max_seconds: float = 5.0
 
@@ -73,5 +74,7 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 """For what strangers send."""
 
-LOCAL_LIMITS = Limits(max_bytes=2 << 30, max_side=32_768, max_pixels=250_000_000, max_seconds=60.0)
+LOCAL_LIMITS = Limits(
+    max_bytes=2 << 30, max_side=32_768, max_pixels=250_000_000, max_video_bytes=1 << 30, max_seconds=60.0
+)
 """For a person's own files, e.g. a 200-megapixel photograph or an hour of video."""

@@ -114,7 +114,6 @@ async def conduct(job: Job, key: Keypair, console: Console, title: str) -> Resul
 def publish(result: Result, about: About, out: Path, traces: Traces | None = None) -> tuple[dict[str, Any], Path]:
     """Sums up and writes ``report.json`` and ``report.html`` into `out`; gives the report and the JSON's path."""
     report = summarise(result.ledger, about, traces)
-    report["data"]["skipped"] = dict(sorted(result.skipped.items()))
     chosen = {row["index"] for row in worst(report)}
     path, _ = write(out, report, {k: v for k, v in result.previews.items() if k in chosen})
     return report, path

@@ -93,6 +93,7 @@ def run_demo(
         smoke_test=data is None,
         reference=OURS,
         routes_note=note,
+        skipped=result.skipped,
         run=particulars(started, time.perf_counter() - clock, command),
     )
     report, path = publish(result, about, out, traces)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 __all__ = ["Interval", "accuracies", "draws", "interval", "mccs"]
 
-Interval = tuple[float, float]
+Interval = list[float]
+"""[low, high]: a list, since it goes into JSON as it is."""
 F64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
@@ -34,7 +35,7 @@ def interval(samples: Sequence[float] | F64, *, count: int) -> Interval | None:
     if count < _LEAST:
         return None
     low, high = np.percentile(np.asarray(samples, np.float64), [2.5, 97.5])
-    return float(low), float(high)
+    return [float(low), float(high)]
 
 
 def accuracies(

@@ -123,6 +123,7 @@ class Scheduler:
         self._limits = limits or Limits()
         self._clock = clock
         self._queue: list[_Entry] = []  # sorted by order; at most queue_limit long, so a list beats cleverer things
+        self._waiting: dict[Modality, int] = {"image": 0, "video": 0}  # of the queue, to reckon without walking it
         self._service: dict[Modality, _ServiceTime] = {"image": _ServiceTime(), "video": _ServiceTime()}
         self._running: _Batch | None = None
         self._jobs: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
@@ -170,6 +171,7 @@ class Scheduler:
         if len(self._queue) >= self._limits.queue_limit:
             self._drop(self._queue[-1], Overloaded("queue_full", "too many challenges wait", self._remaining(now)))
         self._queue.insert(position, entry)
+        self._waiting[challenge.modality] += 1
         entry.alarm = loop.call_later(max(0.0, patience), self._overdue, entry)
         entry.ticket.add_done_callback(functools.partial(self._release, entry))
         if position < len(self._queue) - 1:
@@ -214,7 +216,11 @@ class Scheduler:
 
     def _backlog(self, position: int, now: float) -> float:
         """Seconds until the first `position` entries of the queue are expected to be answered."""
-        return self._remaining(now) + sum(self._cost(entry) for entry in self._queue[:position])
+        if position == len(self._queue):  # the usual case: everybody pays alike, so the newcomer is the last
+            items = sum(count * self._service[modality].cautious for modality, count in self._waiting.items())
+        else:
+            items = sum(self._cost(entry) for entry in self._queue[:position])
+        return self._remaining(now) + items
 
     def _remaining(self, now: float) -> float:
         """Seconds the running batch is expected to need still; one item's time where it has overrun."""
@@ -244,9 +250,13 @@ class Scheduler:
 
     def _drop(self, entry: _Entry, refusal: Refusal) -> None:
         """Refuses who waits and takes it out of the queue now, not when its ticket's callbacks run."""
+        self._leave(entry)
+        self._refuse(entry, refusal)
+
+    def _leave(self, entry: _Entry) -> None:
         entry.waits = False
         self._queue.remove(entry)
-        self._refuse(entry, refusal)
+        self._waiting[entry.challenge.modality] -= 1
 
     def _overdue(self, entry: _Entry) -> None:
         """The deadline itself: whatever the estimates said, the caller hears from us now."""
@@ -260,8 +270,7 @@ class Scheduler:
         if entry.alarm is not None:
             entry.alarm.cancel()
         if entry.waits:
-            entry.waits = False
-            self._queue.remove(entry)
+            self._leave(entry)
 
     def _dispatch(self) -> None:
         """Hands the next batch to the worker, if it is free and somebody waits."""
@@ -278,6 +287,7 @@ class Scheduler:
         batch = self._running = self._next_batch(waiting, now)
         chosen = set(map(id, batch.entries))
         self._queue = [entry for entry in self._queue if id(entry) not in chosen]
+        self._waiting[batch.modality] -= len(batch.entries)
         for entry in batch.entries:
             entry.waits = False
         if self._worker is None:

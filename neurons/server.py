@@ -155,6 +155,9 @@ class App:
         try:
             body = await self._body(head.headers, receive, share)
             request = Request(head.method, head.target, head.headers, body, head.received_ns, head.client)
+            if self._in_flight >= self._limits.max_in_flight:
+                await _send(send, _refused(wire, _too_many(), request))
+                return
             # Only who has sent everything takes one of these places: a slow body must not keep others out.
             self._in_flight += 1
             try:
@@ -182,7 +185,7 @@ class App:
         """
         limits = self._limits
         if self._in_flight >= limits.max_in_flight:
-            raise Overloaded("in_flight", "too many requests at once", 1)
+            raise _too_many()
         declared = headers.get("content-length", "0")
         if declared.isascii() and declared.isdigit() and int(declared) > limits.max_body_bytes:
             raise Refusal(413, "too_large", f"the body may have {limits.max_body_bytes} bytes")
@@ -205,8 +208,6 @@ class App:
                         break
         except TimeoutError:
             raise Refusal(408, "slow_body", f"the body took longer than {limits.body_timeout_s:g} s") from None
-        if self._in_flight >= limits.max_in_flight:
-            raise Overloaded("in_flight", "too many requests at once", 1)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _answer(self, wire: Wire, request: Request, receive: Receive, started: float) -> Response:
@@ -306,6 +307,10 @@ async def _watch(receive: Receive, ticket: Ticket) -> None:
         pass
     if not ticket.done():
         ticket.set_exception(CallerGone())
+
+
+def _too_many() -> Overloaded:
+    return Overloaded("in_flight", "too many requests at once", 1)
 
 
 def _refusal_of(error: DetectorError) -> Refusal:

@@ -21,7 +21,7 @@ from neurons.scores import Outcome, breakdown
 from neurons.scores import summarise as figures_of
 from neurons.simulation import Exchange
 
-__all__ = ["SCHEMA", "TIMES", "About", "Trace", "Traces", "stable", "summarise"]
+__all__ = ["SCHEMA", "SMOKE_TEST", "TIMES", "About", "Trace", "Traces", "stable", "summarise"]
 
 SCHEMA = 1
 TIMES = frozenset({"latency_ms", "ms", "run"})
@@ -54,6 +54,7 @@ class About:
         smoke_test: the project's own demo media were used.
         reference: the miner whose mistakes are shown and who is compared with the others; empty takes the first.
         routes_note: where the routes come from.
+        skipped: media files that could not be used, by name, with the reason.
         run: command, versions, time of start, seconds.
     """
 
@@ -62,6 +63,7 @@ class About:
     smoke_test: bool = False
     reference: str = ""
     routes_note: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -105,6 +107,7 @@ def summarise(ledger: Ledger, about: About, traces: Traces | None = None) -> dic
             "description": about.data,
             "smoke_test": about.smoke_test,
             "note": SMOKE_TEST if about.smoke_test else "",
+            "skipped": dict(sorted(about.skipped.items())),
         },
         "challenges": _challenges(ledger.exchanges),
         "miners": miners,

@@ -95,7 +95,7 @@ def run_simulation(
         signer = key or create_throwaway(wallets, "validator")
         title = f"{chosen[0].name} · seed {seed}"
         result = asyncio.run(conduct(Job(plan, media, chosen, count), signer, console, title))
-    about = About(seed, dataset.description, run=particulars(started, result.seconds, command))
+    about = About(seed, dataset.description, skipped=result.skipped, run=particulars(started, result.seconds, command))
     _, path = publish(result, about, out)
     show(console, result, {}, title)
     console.print(f"report: {path.with_suffix('.html')} and {path}", soft_wrap=True, highlight=False)

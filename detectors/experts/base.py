@@ -182,7 +182,8 @@ class NeuralDetector:
         for index, found in enumerate(tensors):
             groups.setdefault(tuple(found.shape), []).append(index)
         raw = np.empty(len(inputs), dtype=np.float64)
-        self.network.eval()  # a trainer that shares the network may have left it in training mode
+        if self.network.training:  # a trainer that shares the network left it so
+            self.network.eval()
         with torch.inference_mode():
             for members in groups.values():
                 x = torch.stack([tensors[i] for i in members]).to(self.device)

@@ -134,7 +134,7 @@ class _ThumbnailSwin(nn.Module):
         self.image_size = image_size
         self.frame_pos_embed = nn.Parameter(torch.zeros(1, _FRAMES, embed_dim))
         self.patch_embed = _PatchEmbed(patch_size, embed_dim)
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = [drop_path * k / max(1, sum(depths) - 1) for k in range(sum(depths))]
         side, width = image_size // patch_size, embed_dim
         self.side = side
         self.layers = nn.ModuleList()

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Progress:
 
 def fit(
     network: Architecture, pool: Pool, recipe: Recipe, view: Preprocess, run: Path, *, log_every: int = 25
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Trains `network` in place, ending with the averaged weights; resumes from `run` where a state is there.
 
     Args:

@@ -13,8 +13,8 @@ from detectors.card import Card
 from detectors.errors import ConfigError
 from detectors.store import Store
 from detectors.training import run as runs
-from detectors.training.loop import Progress
 from detectors.training.contents import train_contents
+from detectors.training.loop import Progress
 from detectors.training.points import train_points
 
 __all__ = ["train"]

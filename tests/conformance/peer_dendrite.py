@@ -1,6 +1,6 @@
-"""The real Dendrite of bittensor 10.5.0, driven by a job on stdin, reporting JSON on stdout. Runs in its own environment.
+"""The real Dendrite of bittensor 10.5.0, driven by a job on stdin, reporting JSON on stdout.
 
-Nothing of the project is imported here: this is the other side of the wire.
+Runs in its own environment. Nothing of the project is imported here: this is the other side of the wire.
 """
 # mypy: ignore-errors
 

@@ -32,7 +32,7 @@ ALICE, BOB = keys.from_uri("//Alice"), keys.from_uri("//Bob")
 NONCE = 1_750_000_000_123_456_789
 UUID = "7d9f3a52-4c1b-11f0-9a3e-0242ac120002"
 
-DENDRITE = {
+DENDRITE: dict[str, dict[str, Any]] = {
     "image": {"kind": "image", "label": -1},
     "image-vector": {"kind": "image-vector", "label": 2},
     "image-hashed": {"kind": "image-hashed", "label": 1},
@@ -65,7 +65,10 @@ async def caught(case: Mapping[str, Any]) -> tuple[str, str, dict[str, str], byt
     port = server.sockets[0].getsockname()[1]
     job = [{"name": "x", **case, "axons": [[port, BOB.ss58_address]], "payload": tiny_jpeg().hex()}]
     peer = await asyncio.create_subprocess_exec(
-        str(PEER_PYTHON), str(Path(__file__).with_name("peer_dendrite.py")), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        str(PEER_PYTHON),
+        str(Path(__file__).with_name("peer_dendrite.py")),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     await peer.communicate(json.dumps(job).encode())
     head, body = await got

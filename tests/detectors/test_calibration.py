@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss
 
-from detectors.calibration import apply, brier_score, expected_calibration_error, fit_platt, fit_temperature
+from detectors.calibration import apply, brier_score, expected_calibration_error, fit_merge, fit_platt, fit_temperature
 from detectors.card import Calibration
 from detectors.errors import ConfigError, PredictionError
+from detectors.merge import learned
 
 
 def sample(
@@ -105,3 +106,45 @@ def test_apply_refuses_what_is_not_finite() -> None:
         apply([math.inf], Calibration())
     with pytest.raises(ConfigError):
         expected_calibration_error([1.5], [1])
+
+
+@pytest.mark.parametrize("absent", [0.0, 0.4])
+def test_merge_weights_are_recovered(absent: float) -> None:
+    rng = np.random.default_rng(0)
+    weights, slope, intercept = np.array([0.6, 0.3, 0.1]), 1.5, -0.4
+    z = rng.normal(0, 2, (12_000, 3))
+    there = rng.random(z.shape) >= absent
+    there[:, 0] |= ~there.any(axis=1)
+    mean = (weights * z * there).sum(axis=1) / (weights * there).sum(axis=1)
+    y = rng.random(len(z)) < 1 / (1 + np.exp(-(slope * mean + intercept)))
+    found = fit_merge(np.where(there, z, np.nan), y, pull=1e-6)
+    np.testing.assert_allclose(found.weights, weights, atol=0.05)
+    assert found.slope == pytest.approx(slope, rel=0.06)
+    assert found.intercept == pytest.approx(intercept, abs=0.05)
+    named = {name: value for name, value, here in zip("abc", z[0], there[0], strict=True) if here}
+    p = learned(named, dict(zip("abc", weights, strict=True)), slope=slope, intercept=intercept)
+    assert p == pytest.approx(1 / (1 + np.exp(-(slope * mean[0] + intercept))))
+
+
+def test_a_useless_expert_gets_next_to_no_weight() -> None:
+    z, y = sample(1.0, 0.0, 4000)
+    noise = np.random.default_rng(1).normal(0, 3, len(z))
+    found = fit_merge(np.stack([z, noise], axis=1), y)
+    assert found.weights[0] > 0.9
+    assert sum(found.weights) == pytest.approx(1.0)
+
+
+def test_one_expert_alone_is_platt_scaling() -> None:
+    z, y = sample(0.5, 0.3, 4000)
+    found, platt = fit_merge(z[:, None], y), fit_platt(z, y)
+    assert found.weights == (1.0,)
+    assert (found.slope, found.intercept) == pytest.approx((platt.slope, platt.intercept), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("z", "y"),
+    [([[1.0], [math.nan]], [0, 1]), ([[1.0, math.nan], [2.0, math.nan]], [0, 1]), ([[1.0]], [1]), ([1.0, 2.0], [0, 1])],
+)
+def test_bad_merge_samples_are_refused(z: list[object], y: list[int]) -> None:
+    with pytest.raises(ConfigError):
+        fit_merge(z, y)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -17,9 +16,11 @@ from hypothesis import strategies as st
 
 from detectors import camo, paths
 from detectors.camo import Camo
+from detectors.camo_config import load_config
 from detectors.costs import Costs
 from detectors.errors import ConfigError, PredictionError
 from detectors.merge import sigmoid
+from detectors.store import Store
 from detectors.types import Detector, Media, Prediction
 from tests.detectors.fixtures_camo import CornerGate, FakeExpert, build, config, flat
 from tests.detectors.fixtures_media import photo, video_frames
@@ -87,7 +88,7 @@ def test_max_is_the_original_camo() -> None:
 
 
 def test_an_expert_sees_its_gates_view_and_the_others_the_whole() -> None:
-    network, experts, _ = build()
+    network, _, _ = build()
     pixels = np.full((16, 16, 3), 128, np.uint8)
     pixels[8:] = 228  # the lower half is the gate's view
     pixels[0, 0] = 1
@@ -197,12 +198,12 @@ def test_late_experts_are_left_out_and_named() -> None:
 
 def test_the_most_weight_a_millisecond_goes_first() -> None:
     parts = {
-        "heavy": {"weights": "heavy", "weight": 3.0, "budget_ms": 100},
-        "light": {"weights": "light", "weight": 1.0, "budget_ms": 10},
-        "medium": {"weights": "medium", "weight": 2.0, "budget_ms": 30},
+        "heavy": {"weights": "heavy", "weight": 3.0, "budget_ms": 1000},
+        "light": {"weights": "light", "weight": 1.0, "budget_ms": 100},
+        "medium": {"weights": "medium", "weight": 2.0, "budget_ms": 300},
     }
     network, _, _ = build(config(experts=parts, gates={}))
-    route = one(network, flat(138), time.monotonic() + 0.02 + 0.045).route
+    route = one(network, flat(138), time.monotonic() + 0.02 + 0.45).route
     assert route == ("light", "medium", "late:heavy", "merge:learned")
 
 
@@ -217,6 +218,15 @@ def test_a_deadline_that_has_passed_still_gets_an_answer(rule: str, frames: int)
     assert gates["face"].looks == 0
     assert sum(experts["general"].shown + experts["second"].shown) == 1  # one frame of one expert
     assert ("frames:1" in prediction.route) is (frames > 0)
+
+
+def test_a_hurried_video_is_judged_on_the_frames_there_is_time_for() -> None:
+    parts = {"only": {"weights": "only", "budget_ms": 100}}
+    network, experts, _ = build(config(experts=parts, gates={}))
+    prediction = one(network, flat(138, frames=20), time.monotonic() + 0.02 + 0.35)
+    assert experts["only"].shown == [3]  # of 8
+    assert prediction.route == ("only", "frames:3", "merge:learned")
+    assert prediction.partial
 
 
 def test_what_was_left_out_gets_another_chance() -> None:
@@ -237,7 +247,7 @@ def test_warm_up_measures_everything() -> None:
     network, experts, gates = build()
     experts["face"].delay = 0.02
     costs = network.warm_up(side=32)
-    assert costs["face"] == pytest.approx(20, rel=0.5)
+    assert 20 <= costs["face"] < 200
     assert set(costs) == {"general", "second", "face", "text", "gate:face", "gate:text"}
     assert gates["text"].looks == 2
     assert network.faults == {}
@@ -301,12 +311,12 @@ def test_load_names_the_slip(tmp_path: Path) -> None:
     (tmp_path / "active.json").write_text('{"npr-general": "1.0.0"}', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"experts\.general\.weights: .*did you mean 'npr-general'"):
         camo.load(path, weights=tmp_path)
-    with pytest.raises(ConfigError, match="merge: .*did you mean 'learned'"):
+    with pytest.raises(ConfigError, match=r"merge: .*did you mean 'learned'"):
         camo.load(path, weights=tmp_path, merge="learnt")
     with pytest.raises(ConfigError, match="threads"):
         camo.load(path, weights=tmp_path, threads=0)
     path.write_text("gates: {fase: }\nexperts: {general: {weights: npr-general}}", encoding="utf-8")
-    with pytest.raises(ConfigError, match="gates: unknown gate 'fase'; did you mean 'face'"):
+    with pytest.raises(ConfigError, match=r"gates\.fase: unknown kind of gate 'fase'; did you mean 'face'"):
         camo.load(path, weights=tmp_path)
     path.write_text("gates: {face: {treshold: 1}}\nexperts: {general: {weights: npr-general}}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"gates\.face: .*did you mean 'threshold'"):
@@ -315,7 +325,8 @@ def test_load_names_the_slip(tmp_path: Path) -> None:
 
 def test_importing_camo_does_not_import_torch() -> None:
     code = "import sys, detectors.camo, detectors.media; sys.exit('torch' in sys.modules or 'av' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=paths.home(), env=dict(os.environ)).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(camo.__file__).parents[1], check=False)
+    assert done.returncode == 0
 
 
 def test_threads_do_not_disturb_each_other() -> None:
@@ -337,8 +348,11 @@ def test_threads_do_not_disturb_each_other() -> None:
 
 @pytest.fixture(scope="module")
 def shipped() -> Camo:
-    if not (paths.weights() / "active.json").exists():
-        pytest.skip("weights/active.json is not there yet")
+    active = Store(paths.weights()).pointer()
+    missing = [part.weights for part in load_config(paths.configs() / "camo.yaml").experts.values()]
+    missing = [key for key in missing if key.partition("@")[0] not in active]
+    if missing:
+        pytest.skip(f"the first weights are still being trained: {', '.join(missing)}")
     return camo.load()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.detectors.fixtures_media import encoded, photo, video_frames, with_se
 JPEG = encode_jpeg(photo())
 
 
-def refused(data: bytes, **limits: int) -> MediaError:
+def refused(data: bytes, **limits: Any) -> MediaError:
     with pytest.raises(MediaError) as caught:
         decode_jpeg_frames(data, limits=Limits(**limits))
     return caught.value
@@ -110,6 +111,9 @@ def test_the_whole_video_is_bounded() -> None:
     assert refused(JPEG * 4, max_video_bytes=4 * frame_bytes - 1).reason is MediaReason.TOO_LARGE
     assert len(decode_jpeg_frames(JPEG * 4, limits=Limits(max_video_bytes=4 * frame_bytes)).pixels) == 4
     assert refused(JPEG * 4, max_bytes=len(JPEG)).reason is MediaReason.TOO_LARGE
+    slow = refused(JPEG * 4, max_seconds=1e-9)
+    assert slow.reason is MediaReason.TOO_LARGE
+    assert "seconds" in slow.detail
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,15 @@ def test_batch_equals_one_by_one_and_repeats(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_threads_that_share_a_detector_get_the_same_answers(name: str) -> None:
+    detector, images = small_detector(name), _images(4)
+    wanted = [detector.logits([image]) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: detector.logits([image]), images * 3))
+    assert all(np.array_equal(f, w) for f, w in zip(found, wanted * 3, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_is_a_detector_of_images_and_videos(name: str) -> None:
     detector = small_detector(name)
     assert isinstance(detector, Detector)
@@ -74,7 +85,7 @@ def test_is_a_detector_of_images_and_videos(name: str) -> None:
     answers = detector.predict([image, video, image])
     assert answers[0].probabilities == pytest.approx(answers[2].probabilities, abs=1e-6)
     for answer in answers:
-        assert answer.experts == {detector.card.name: answer.p_fake}
+        assert answer.experts == {detector.card.name: pytest.approx(answer.p_fake)}
         assert answer.weights == {detector.card.name: detector.card.key}
         assert answer.route == (detector.card.name,)
         assert answer.milliseconds > 0
@@ -129,6 +140,20 @@ def test_unknown_option_is_refused() -> None:
     card = dataclasses.replace(small_card("npr"), options={"num_clases": 1})
     with pytest.raises(ConfigError, match="num_clases"):
         registry.build(card)
+
+
+@pytest.mark.parametrize(
+    ("module", "public"),
+    [
+        ("registry", "architecture build names published_cards"),
+        ("store", "GOLDEN_TOLERANCE Store probe_images"),
+        ("importing", "ImportReport KeysRefusedError import_weights read_checkpoint"),
+        ("preprocess", "FRONT_ENDS Padding clahe geometry pad_frames tensor"),
+        ("experts.base", "Architecture NeuralDetector fake_logit"),
+    ],
+)
+def test_public_names(module: str, public: str) -> None:
+    assert importlib.import_module(f"detectors.{module}").__all__ == public.split()
 
 
 def test_the_table_imports_nothing_by_itself() -> None:

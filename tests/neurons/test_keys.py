@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import bittensor as bt
 import pytest
+from bittensor import sp_core
 from bittensor.sp_core import ss58_encode
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,15 @@ from hypothesis import strategies as st
 from detectors.errors import ConfigError
 from neurons import keys
 
+# The development key //Alice under the password "secret of nobody", as bittensor writes it; making it takes seconds.
+ENCRYPTED_ALICE = (
+    "JE5BQ0w6d8i4TRqWLxuxsXgaPesDQOLhN4qy+wlpNg3NPyeStYAHMXHq9LK7v/rRrSntVxm2vGRLKQH6mCuSwANm3+HmWQp7dz8A"
+    "870kCIrI1nC0FMizazQaWqwJ1y/724solbfn4IsRpl78JT+nTb0fB2SAVlNIlN8UR50pmUu6MjmxFlizno2cWrqOvJmlFr8irJLx"
+    "3ftvC2YSR/FMi/AZljSes9oihrwAbT0NNA5QKfiRJhG7ylD37xcX/2q33lNED22k7ck/SGntOxFdMYkwKS+bO5QHPaNkXt0DcMQc"
+    "beVRX1SCfFlQMhL51Hgi6roiv8scjrju2XvcOYRVR0qncnk0vEUKWMdEv78W6RiXI6jmAbZ9QqKw6XhNX3YItqaLi6E+OgjyOe1b"
+    "FNJl6XfcAuBtkNbrFCLiEwz4Ll1sSvrWffghVj5LSDsNi/kiEixab1g5P8WYXH/DFnJZFlnKCwuZQDZJcPJtmQ54T1HinyPV3SLW"
+    "WWiByZnRvfBvrprv+5DUve2VtK91i/TDhqb1FgJbY9hwX4NR2T5kPDbvLrPVfAXx4Y34f1V8L8ADCPU="
+)
 ALICE = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
 
 
@@ -68,24 +79,28 @@ def test_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_public_only_file_is_refused(tmp_path: Path) -> None:
-    from bittensor.sp_core import Keypair  # noqa: PLC0415
-
-    bt.Wallet("demo", "default", str(tmp_path)).hotkey_file.set_keypair(Keypair(ss58_address=ALICE), encrypt=False)
+    bt.Wallet("demo", "default", str(tmp_path)).hotkey_file.set_keypair(
+        sp_core.Keypair(ss58_address=ALICE), encrypt=False
+    )
     with pytest.raises(ConfigError, match="is not usable"):
         keys.load_hotkey("demo", path=tmp_path)
 
 
 def test_encrypted_hotkey_needs_its_variable_and_never_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = bt.Wallet("demo", "default", str(tmp_path)).hotkey_file
-    file.set_keypair(bt.sp_core.Keypair.create_from_uri("//Alice"), encrypt=True, password="secret of nobody")
+    file.make_dirs()
+    Path(file.path).write_bytes(base64.b64decode(ENCRYPTED_ALICE))
     with pytest.raises(ConfigError, match="is encrypted; put its password into BT_PW_"):
         keys.load_hotkey("demo", path=tmp_path)
+    monkeypatch.setenv(file.env_var_name(), "")  # restored afterwards, whatever the next line writes
+    sp_core.save_password_to_environment(file.env_var_name(), "secret of nobody")
+    assert keys.load_hotkey("demo", path=tmp_path).ss58_address == ALICE
 
 
 def test_uri() -> None:
     assert keys.from_uri("//Alice").ss58_address == ALICE
     with pytest.raises(ConfigError, match="like //Alice"):
-        keys.from_uri("")
+        keys.from_uri("two words")
 
 
 def test_signature_round_trip() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -58,10 +59,12 @@ def standard_image(name: str) -> U8:
     kind, _, size = name.partition("_")
     height, width = map(int, size.split("x"))
     if kind == "noise":
-        return np.random.RandomState(7).randint(0, 256, (height, width, 3)).astype(np.uint8)
+        noise: U8 = np.random.RandomState(7).randint(0, 256, (height, width, 3)).astype(np.uint8)
+        return noise
     y, x, c = np.mgrid[0:height, 0:width, 0:3].astype(np.float64)
     v = 127.5 * (1 + 0.6 * np.sin(0.031 * x * (c + 1) + 0.017 * y) + 0.4 * np.cos(0.023 * y * (3 - c)))
-    return np.clip(np.floor(v), 0, 255).astype(np.uint8)
+    smooth: U8 = np.clip(np.floor(v), 0, 255).astype(np.uint8)
+    return smooth
 
 
 def difference(found: torch.Tensor | npt.NDArray[Any], wanted: Mapping[str, Any]) -> float:
@@ -83,9 +86,10 @@ def difference(found: torch.Tensor | npt.NDArray[Any], wanted: Mapping[str, Any]
         abs(float(flat.mean()) - wanted["mean"]),
         abs(float(flat.std()) - wanted["std"]),
         # the norm's own scale is sqrt(N) times that of an element
-        abs(float(np.sqrt((flat**2).sum())) - wanted["l2"]) / np.sqrt(flat.size),
+        abs(math.sqrt(float((flat**2).sum())) - wanted["l2"]) / math.sqrt(flat.size),
     ]
-    return max(gaps) / scale
+    worst: float = max(gaps)
+    return worst / scale
 
 
 def _stays(key: str, kept: Collection[str]) -> bool:

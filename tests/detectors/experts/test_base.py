@@ -140,7 +140,7 @@ def test_training_mode_does_not_leak_into_answers() -> None:
     assert not network.training
 
 
-@pytest.mark.parametrize("option", ["max_frames", "batch_size"])
-def test_options_are_positive(option: str) -> None:
+@pytest.mark.parametrize(("max_frames", "batch_size"), [(0, 1), (1, 0), (-1, 1)])
+def test_options_are_positive(max_frames: int, batch_size: int) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
-        NeuralDetector(CARD, Mean(), **{option: 0})
+        NeuralDetector(CARD, Mean(), max_frames=max_frames, batch_size=batch_size)

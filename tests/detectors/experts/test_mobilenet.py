@@ -45,13 +45,13 @@ def test_pooled_features_equal_the_graph_runner(size: int) -> None:
 
 def _write(folder: Path, network: MobileNetV2, *, classifier: bool = True) -> None:
     """The network as a converted graph, in TFLite's layout of tensors."""
-    operations, arrays = [], {}
-    convolutions = [m for m in network.modules() if hasattr(m, "kernel")]
+    operations: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
+    convolutions: list[Any] = [m for m in network.modules() if hasattr(m, "kernel")]
     for k, module in enumerate(convolutions):
-        depthwise = module.groups > 1  # type: ignore[operator]
-        weight, bias = (p.detach().numpy() for p in (module.weight, module.bias))  # type: ignore[union-attr]
+        weight, depthwise = module.weight.detach().numpy(), module.groups > 1
         arrays[f"w{k}"] = weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
-        arrays[f"b{k}"] = bias
+        arrays[f"b{k}"] = module.bias.detach().numpy()
         name = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
         operations.append({"op": name, "inp": [k, f"w{k}", f"b{k}"], "strideH": module.stride})
     if classifier:

@@ -305,11 +305,15 @@ def test_answer_is_read_by_a_validator_and_leaves_the_media_out(answer: Any) -> 
 
 
 def test_field_without_a_default_is_echoed_as_its_empty_value() -> None:
-    hints = {"bt_header_input_obj_image": "IiI=", "bt_header_input_obj_other": "!", "bt_header_input_obj_frames": "W10="}
-    request = altered(with_body(signed("dendrite"), frames=[1, 2], note="x" * 1000), **hints)
+    hints = {
+        "bt_header_input_obj_image": "IiI=",
+        "bt_header_input_obj_other": "!",
+        "bt_header_input_obj_frames": "W10=",
+    }
+    request = altered(with_body(signed("dendrite"), frames=[1, 2], other=[3], note="x" * 1000), **hints)
     echo = make(DendriteWire).decode(request).echo
     assert (echo["image"], echo["frames"]) == ("", [])
-    assert "note" not in echo
+    assert not {"note", "other"} & set(echo)
 
 
 def test_response_headers_hold_nothing_unchecked() -> None:
@@ -355,9 +359,7 @@ def test_encoding_is_cheap() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda t: (t[0], (1 - t[0]) * t[1], (1 - t[0]) * (1 - t[1])))
-)
+@given(st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda t: (t[0], (1 - t[0]) * t[1], (1 - t[0]) * (1 - t[1]))))
 def test_vector_sums_to_one_after_json(probabilities: tuple[float, float, float]) -> None:
     dialect = make(DendriteWire)
     request = signed("dendrite", answer="vector")
@@ -365,40 +367,3 @@ def test_vector_sums_to_one_after_json(probabilities: tuple[float, float, float]
     vector = orjson.loads(response.body)["prediction"]
     assert abs(sum(vector) - 1) < 1e-9
     assert all(0 <= p <= 1 and math.isclose(p, q, abs_tol=1e-6) for p, q in zip(vector, probabilities, strict=True))
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(["image", "prediction", "testnet_label", "dendrite", "x"]), _JSON)
-    | st.binary().map(lambda raw: {"image": base64.b64encode(raw).decode(), "prediction": -1})
-)
-def test_any_json_is_decoded_or_refused(body: dict[str, Any]) -> None:
-    dialect = make(DendriteWire)
-    request = dataclasses.replace(signed_once(), body=orjson.dumps(body))
-    try:
-        challenge = dialect.decode(request)
-    except Refusal as refusal:
-        assert refusal.status in (413, 422)
-    else:
-        assert challenge.payload == base64.b64decode(body["image"])
-        assert orjson.loads(dialect.encode(PREDICTION, challenge, request, 0.0).body)["axon"]["status_code"] == 200
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=200))
-def test_any_bytes_are_refused(body: bytes) -> None:
-    with pytest.raises(Refusal):
-        make(DendriteWire).decode(dataclasses.replace(signed_once(), body=body))
-
-
-def signed_once(cache: list[Request] = []) -> Request:  # noqa: B006 - one signature serves all examples
-    if not cache:
-        cache.append(signed("dendrite"))
-    return cache[0]

@@ -69,7 +69,9 @@ def test_base64_round_trip(raw: bytes) -> None:
     assert decode_base64(base64.b64encode(raw).decode("ascii")) == raw
 
 
-@pytest.mark.parametrize("text", ["A", "AB", "ABC", "AB==CD==", "=", "QUJD====", "QU JD", "QU-_", "QUJD\n", "é", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["A", "AB", "ABC", "AB==CD==", "=", "QUJD====", "QU JD", "QU-_", "QUJD\n", "é", "\ud800"]
+)
 def test_broken_base64_is_refused(text: str) -> None:
     with pytest.raises(Refusal, match="422 encoding"):
         decode_base64(text)
@@ -83,11 +85,14 @@ def test_inflate_round_trip(raw: bytes) -> None:
 @given(st.text(max_size=50))
 def test_any_text_is_inflated_or_refused(text: str) -> None:
     try:
-        raw = inflate_base85(text)
-    except Refusal as refusal:
-        assert refusal.status in (413, 422)
+        expected = zlib.decompress(base64.b85decode(text))
+    except (ValueError, zlib.error):
+        expected = b""
+    if expected:
+        assert inflate_base85(text) == expected
     else:
-        assert raw == zlib.decompress(base64.b85decode(text))
+        with pytest.raises(Refusal, match="422"):
+            inflate_base85(text)
 
 
 def packed(raw: bytes) -> str:

@@ -18,6 +18,8 @@ class Limits:
         min_side: shorter side in pixels. Below 8 there is not one JPEG block to judge, so a 1x1 image is refused as
             ``too_small`` rather than answered with a number that says nothing.
         max_side: longer side in pixels.
+        max_aspect: longest side over shortest. Detectors and gates bring the shorter side to their input size: a thread
+            8 pixels high and thousands long would grow to gigabytes there. A wide panorama is 10 to 1.
         max_pixels: of one image or frame, read off the header before a pixel is decoded.
         max_frames: of a JPEG frame sequence (SN34 sends 8-129), refused beyond; of a container, never kept beyond.
         container_frames: evenly spaced frames kept of a container when the caller names no number.
@@ -34,6 +36,7 @@ class Limits:
     max_bytes: int = 32 << 20
     min_side: int = 8
     max_side: int = 16_384
+    max_aspect: float = 32.0
     max_pixels: int = 40_000_000
     max_frames: int = 144
     container_frames: int = 32
@@ -63,6 +66,11 @@ class Limits:
             raise MediaError(
                 MediaReason.TOO_LARGE,
                 f"{width}x{height} pixels; at most {self.max_pixels} and {self.max_side} a side are decoded",
+            )
+        if max(width, height) > self.max_aspect * min(width, height):
+            raise MediaError(
+                MediaReason.UNSUPPORTED,
+                f"{width}x{height} pixels; sides of at most {self.max_aspect:g} to 1 are judged",
             )
 
     def frames_kept(self, width: int, height: int, wanted: int | None = None) -> int:

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if __package__ in (None, ""):  # run as a script: the repository's root is not on the path yet
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if __package__ in (
+    None,
+    "",
+):  # run as a script: the root belongs on the path, this folder with its short names does not
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from neurons import logs
 from neurons.settings import MinerSettings, SettingsError, load
@@ -55,6 +58,7 @@ def _serve(settings: MinerSettings) -> int:
     try:
         key = load_hotkey(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
         detector = _detector(settings)
+        _warm_up(detector)
     except ConfigError as error:
         return _fail(_USAGE, str(error))
     except DetectorError as error:
@@ -147,11 +151,23 @@ def _detector(settings: MinerSettings) -> Detector:
         return TrivialDetector()
     from detectors import camo, paths  # noqa: PLC0415
 
-    if neuron.threads:
-        import torch  # noqa: PLC0415
+    config = neuron.camo or paths.configs() / "camo.yaml"
+    return camo.load(config, device=neuron.device, threads=neuron.threads or None)
 
-        torch.set_num_threads(neuron.threads)
-    return camo.load(neuron.camo or paths.configs() / "camo.yaml", device=neuron.device)
+
+def _warm_up(detector: Detector) -> None:
+    """One picture and one clip before anybody asks: the first inference is the slowest, and one that fails ends here.
+
+    Raises:
+        DetectorError: the detector cannot judge.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from detectors.types import Media  # noqa: PLC0415
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 256, 256, 3), dtype=np.uint8)
+    detector.predict([Media(pixels[0])])
+    detector.predict([Media(pixels, rate=8.0)])
 
 
 def _announce(hotkey: str) -> Callable[[str, int], None]:

@@ -42,6 +42,7 @@ Send = Callable[[Message], Awaitable[None]]
 _CHALLENGES = frozenset((*SYNAPSES, *RAW, SEGMENT))
 _INLINE_BYTES = 256 * 1024  # below this, checking and unpacking a body takes well under a millisecond
 _DRAIN_S = 2.0  # how long the rest of a refused body is read, so that its sender sees the refusal, not a reset
+_SMALL_BODY = 1024 * 1024
 _CHUNK_OVERHEAD = 256  # what a held chunk costs beside its bytes: a body of one-byte chunks is not a cheap way in
 
 
@@ -274,7 +275,11 @@ class _Share:
         self._held = 0
 
     def take(self, count: int) -> None:
-        if self._budget.used + count > self._budget.limit:
+        """Counts more bytes, or refuses them. A quarter is kept for small bodies: large ones cannot shut them out."""
+        limit = self._budget.limit
+        if self._held + count > _SMALL_BODY:
+            limit = limit * 3 // 4
+        if self._budget.used + count > limit:
             raise Overloaded("buffers", "too many large requests at once", 1)
         self._budget.used += count
         self._held += count
@@ -291,9 +296,7 @@ def _head(scope: Scope) -> Request:
     what a proxy checked.
     """
     received_ns = time.time_ns()
-    headers: dict[str, str] = {}
-    for name, value in scope["headers"]:
-        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
     target: str = scope["raw_path"].decode("latin-1")
     if scope["query_string"]:
         target = f"{target}?{scope['query_string'].decode('latin-1')}"

@@ -22,7 +22,7 @@ __all__ = ["Architecture", "NeuralDetector", "fake_logit"]
 
 F64 = npt.NDArray[np.float64]
 
-_FRAMES_OF_A_VIDEO = 16  # a frame network's default: bounds what a 144-frame video costs
+_FRAMES_OF_A_VIDEO = 16  # of a frame network, unless told otherwise
 
 
 class Architecture(nn.Module, abc.ABC):
@@ -102,7 +102,8 @@ class NeuralDetector:
             raise ConfigError("max_frames and batch_size must be at least 1")
         self._card = card
         self.device = torch.device(device)
-        self.network = network.to(self.device).eval()
+        # channels last: NPR and MobileNetV2 answer a third faster on the CPU, the others no slower
+        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
         self.max_frames = max_frames
         self.batch_size = batch_size
 
@@ -187,6 +188,8 @@ class NeuralDetector:
         with torch.inference_mode():
             for members in groups.values():
                 x = torch.stack([tensors[i] for i in members]).to(self.device)
+                if x.ndim == 4:
+                    x = x.contiguous(memory_format=torch.channels_last)
                 if x.ndim == 4:  # a third faster in convolutions on a CPU, and what tensor cores want
                     x = x.contiguous(memory_format=torch.channels_last)
                 z = fake_logit(self.network(x).double(), self._card.fake_index)

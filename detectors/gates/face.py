@@ -31,6 +31,7 @@ WEIGHTS = "face-points"  # name in the store
 BOX_FACTOR = 1.3
 
 _SEARCH_SIDE = 256  # pixels of the short side the cascade searches; the wire's size
+_LONGEST = 768  # pixels of the long side at search size
 _PAD = 32  # pixels of repeated border: tightly cropped faces touch it and the cascade wants a margin
 _SMALLEST = 48  # pixels at search size
 _CANDIDATES = 3  # confirmed at most, largest first
@@ -83,8 +84,9 @@ class FaceGate:
 
     def propose(self, image: U8) -> list[tuple[float, float, float, float]]:
         """The cascade's boxes (left, top, right, bottom) in pixels of `image`, largest first; may lie outside it."""
-        scale = _SEARCH_SIDE / min(image.shape[:2])
-        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        # The second bound keeps panoramas and strips from growing without limit.
+        scale = min(_SEARCH_SIDE / min(image.shape[:2]), _LONGEST / max(image.shape[:2]))
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         grey = cv2.cvtColor(cv2.resize(image, size, interpolation=way), cv2.COLOR_RGB2GRAY)
         grey = cv2.copyMakeBorder(grey, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_REPLICATE)

@@ -36,7 +36,8 @@ class Recipe(BaseModel):
         validation: share of the groups kept for validation.
         mix: which validators' augmentation levels, see ``detectors.augment``.
         views: validation challenges drawn per item.
-        seed: of everything.
+        seed: of the weights and the samples.
+        split_seed: of the split; the same in every recipe, so that what one expert holds out no other has seen.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +65,7 @@ class Recipe(BaseModel):
     mix: Literal["2.0", "2.2"] = "2.0"
     views: int = Field(1, ge=1)
     seed: int = 0
+    split_seed: int = 1
 
     @classmethod
     def load(cls, path: Path) -> Recipe:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from detectors import datasets, registry
@@ -58,7 +56,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     items = datasets.read(data)
-    training, validation = datasets.split_by_group(items, recipe.validation, recipe.seed)
+    training, validation = datasets.split_by_group(items, recipe.validation, recipe.split_seed)
     gate = _gate(recipe, store)
     network, init = _network(recipe, backbones)
     base = network.published
@@ -85,8 +83,7 @@ def _measured(card: Card, network: Architecture, held: Pool, recipe: Recipe) -> 
     """Calibrated on one half of the held-out groups, figures from the other half only."""
     detector = NeuralDetector(card, network)
     scored = evaluate.score(detector.logits, held, held.items, recipe.views, recipe.seed + 1)
-    half = np.array([zlib.crc32(group.encode()) % 2 == 0 for group in scored.groups])
-    fitting, reporting = scored.part(half), scored.part(~half)
+    fitting, reporting = evaluate.halves(scored)
     calibration = fit_platt(fitting.logits, fitting.fake)
     logits = calibration.slope * reporting.logits + calibration.intercept
     figures = evaluate.summary(dataclasses.replace(reporting, logits=logits))

@@ -200,6 +200,14 @@ def test_a_huge_header_is_refused_before_a_pixel_is_decoded(side: int, monkeypat
     assert refused(huge).reason is MediaReason.TOO_LARGE
 
 
+@pytest.mark.parametrize("shape", [(8, 257, 3), (257, 8, 3)])
+def test_a_thread_of_pixels_is_refused(shape: tuple[int, int, int]) -> None:
+    error = refused(encoded(np.zeros(shape, np.uint8), "PNG"))
+    assert error.reason is MediaReason.UNSUPPORTED
+    assert "32 to 1" in error.detail
+    assert decode_image(encoded(np.zeros((8, 256, 3), np.uint8), "PNG")).size == (8, 256)
+
+
 def test_limits_on_bytes_sides_and_values() -> None:
     data = encoded(SCENE, "PNG")
     assert refused(data, max_bytes=len(data) - 1).reason is MediaReason.TOO_LARGE

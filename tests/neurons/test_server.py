@@ -451,6 +451,26 @@ def test_what_is_held_at_once_is_bounded(limits: BodyLimits) -> None:
     against(body, judge, limits=limits)
 
 
+def test_large_bodies_leave_room_for_small_ones() -> None:
+    async def body(client: Client) -> None:
+        slow = []
+        for _ in range(6):  # 6 x 1.5 MiB against three quarters of 8 MiB: the last ones are refused
+            reader, writer = await client.raw()
+            writer.write(
+                b"POST /detect_video HTTP/1.1\r\nhost: m\r\ncontent-length: 2000000\r\n\r\n" + bytes(1_500_000)
+            )
+            slow.append((reader, writer))
+        await asyncio.sleep(0.3)
+        answered = [reader for reader, _ in slow if reader._buffer]  # type: ignore[attr-defined]
+        assert 1 <= len(answered) <= 3
+        assert (await read_response(answered[0]))[0] == 503
+        assert (await client.send(ask()))[0] == 200
+        for _, writer in slow:
+            writer.close()
+
+    against(body, limits=BodyLimits(max_buffered_bytes=8 * 1024 * 1024))
+
+
 def test_a_caller_that_hangs_up_is_not_computed() -> None:
     judge = Held()
 
@@ -564,5 +584,19 @@ def test_bad_input_of_every_kind_loses_nothing_else_in_flight() -> None:
         await asyncio.gather(*noise)
         for index, (status, prediction) in enumerate(await asyncio.gather(*good)):
             assert (status, prediction) == (200, P if index % 3 else 0.75)
+
+    against(body)
+
+
+def test_of_a_repeated_header_the_first_counts() -> None:
+    async def body(client: Client) -> None:
+        reader, writer = await client.raw()
+        fresh = plain(ask("epistula"))
+        writer.write(fresh.replace(b"\r\ncontent-length", b"\r\nepistula-signed-for: 5Fother\r\ncontent-length", 1))
+        assert (await read_response(reader))[0] == 200
+        fresh = plain(ask("epistula"))
+        writer.write(fresh.replace(b"host: miner", b"host: miner\r\nepistula-signed-for: 5Fother", 1))
+        assert (await read_response(reader))[0] == 400
+        writer.close()
 
     against(body)

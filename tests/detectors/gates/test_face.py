@@ -89,7 +89,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         FaceGate.load(store)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (8, 300), (300, 8), (31, 47)])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 300), (300, 8), (31, 47), (8, 4000), (4000, 8), (3, 20000)])
 def test_odd_sizes_give_an_answer(gate: FaceGate, shape: tuple[int, int]) -> None:
     assert gate(np.full((*shape, 3), 128, np.uint8)) is None
 

@@ -116,6 +116,17 @@ def miner(context: typer.Context) -> None:
     raise typer.Exit(entry.main(context.args))
 
 
+@app.command()
+def wallet(
+    name: Annotated[str, typer.Argument(help="Of the wallet.", show_default=False)],
+    path: Annotated[Path, typer.Option(help="Folder of wallets.")] = Path("build/wallets"),
+) -> None:
+    """Make a throw-away wallet for trials with --offline; its key is not encrypted: never send funds to it."""
+    from neurons.keys import create_throwaway  # noqa: PLC0415
+
+    typer.echo(create_throwaway(path, name).ss58_address)
+
+
 @app.command(context_settings=_PASS_ON)
 def simulate(context: typer.Context) -> None:
     """Ask running miners as a validator would, and pay them (see `deepfake-miner simulate --help`)."""

@@ -143,9 +143,11 @@ def particulars(started: float, seconds: float, command: Sequence[str] | None) -
 
 
 def show(console: Console, result: Result, routes: Mapping[str, Mapping[str, int]], title: str) -> None:
-    """Prints the final table."""
-    standings = {name: result.ledger.standing(name, routes.get(name, {})) for name in result.ledger.names}
-    console.print(table(standings, title))
+    """Prints the final table and, where they are known, how often each route was taken."""
+    console.print(table({name: result.ledger.standing(name) for name in result.ledger.names}, title))
+    for name, mix in routes.items():
+        for route, count in mix.items():
+            console.print(f"{name}: {count} × {route}", soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -74,12 +76,16 @@ def run_demo(
     config = paths.configs() / "camo.yaml"
     with terminable(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepfake-miner-demo-")))
-        media = _media(scratch, data, seed, console)
         plain = max_merge(config, scratch / "camo-max.yaml")
-        flags = {OURS: ("--neuron.camo", str(config)), MAX: ("--neuron.camo", str(plain))}
-        console.print("starting the miners …", highlight=False)
+        threads = _threads()
+        flags = {
+            name: ("--neuron.camo", str(file), "--neuron.threads", str(threads))
+            for name, file in ((OURS, config), (MAX, plain))
+        }
         with contextlib.ExitStack() as serving:
-            endpoints = serving.enter_context(miners(flags, wallets=scratch, logs=out))
+            ready = serving.enter_context(miners(flags, wallets=scratch, logs=out))
+            media = _media(scratch, data, seed, console)  # while the miners load their weights
+            endpoints = ready()
             endpoints += serving.enter_context(serve_in_process(standins(seed), scratch))
             plan = Plan(tuple(endpoints), seed, chosen[0].answer, together=False)
             job = Job(plan, media, chosen, challenges, balanced=True, keep_payloads=True)
@@ -109,7 +115,7 @@ def _media(scratch: Path, data: Path | None, seed: int, console: Console) -> Med
         return MediaSet.of(datasets.read(data))
     from neurons import demo_media  # noqa: PLC0415 - makes pictures; not needed with data of one's own
 
-    console.print("making the demo's media …", highlight=False)
+    console.print("starting the miners, making the demo's media …", highlight=False)
     dataset = datasets.read(demo_media.build(scratch / "media", seed=seed))
     return MediaSet(dataset.items, f"{demo_media.DESCRIPTION} ({dataset.description})")
 
@@ -134,9 +140,11 @@ def _traces(result: Result, configs: Mapping[str, Path]) -> tuple[dict[str, dict
     """Routes of both miners, and the sentence that says where they are from."""
     from detectors import camo  # noqa: PLC0415 - torch
 
+    detectors = [camo.load(config, threads=_threads()) for config in configs.values()]
+    with ThreadPoolExecutor(len(detectors)) as pool:
+        predictions = list(pool.map(lambda detector: explain(detector, result.issued), detectors))
     traces, same, every = {}, 0, 0
-    for name, config in configs.items():
-        found = explain(camo.load(config), result.issued)
+    for name, found in zip(configs, predictions, strict=True):
         traces[name] = {index: Trace(p.route, p.experts) for index, p in found.items()}
         for exchange in result.ledger.exchanges:
             reply, again = exchange.replies[name], found.get(exchange.issued.index)
@@ -148,6 +156,11 @@ def _traces(result: Result, configs: Mapping[str, Path]) -> tuple[dict[str, dict
         f"once more in the demo's own process; {same} of {every} answers came out the same as over the wire."
     )
     return traces, note
+
+
+def _threads() -> int:
+    """Torch's threads in one process: two miners and the validator share the cores, and torch's spin while they wait."""
+    return max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def explain(detector: Detector, challenges: Mapping[int, Issued]) -> dict[int, Prediction]:

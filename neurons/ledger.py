@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -69,8 +69,8 @@ class Ledger:
             for e in self.exchanges
         ]
 
-    def standing(self, name: str, routes: Mapping[str, int] | None = None) -> Standing:
-        """The figures so far, for people to watch; `routes` where they are known."""
+    def standing(self, name: str) -> Standing:
+        """The figures so far, for people to watch."""
         figures = summarise(self.outcomes(name))
         rewards = self.rewards[self.profile.name][name]
         replies = (e.replies[name] for e in self.exchanges)
@@ -84,7 +84,6 @@ class Ledger:
             p99_ms=p99,
             answered=figures.answered,
             asked=figures.challenges,
-            routes=routes or {},
         )
 
 

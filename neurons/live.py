@@ -25,7 +25,6 @@ class Standing:
         accuracy: over all answers so far, in [0, 1].
         p50_ms, p99_ms: latency so far, milliseconds.
         answered, asked: challenges.
-        routes: how often each route was taken, commonest first; empty where it is not known.
     """
 
     reward: float
@@ -35,7 +34,6 @@ class Standing:
     p99_ms: float
     answered: int
     asked: int
-    routes: Mapping[str, int]
 
 
 def table(standings: Mapping[str, Standing], title: str) -> Table:
@@ -44,15 +42,10 @@ def table(standings: Mapping[str, Standing], title: str) -> Table:
     result.add_column("miner", no_wrap=True)
     for name in ("reward", "MCC", "accuracy", "p50 ms", "p99 ms", "answered"):
         result.add_column(name, justify="right", no_wrap=True)
-    routes = any(s.routes for s in standings.values())
-    if routes:
-        result.add_column("route mix", overflow="fold")
     ours = next(iter(standings), "")
     for name, s in sorted(standings.items(), key=lambda pair: -pair[1].reward):
         cells = [name, f"{s.reward:.3f}", f"{s.mcc:.3f}", f"{s.accuracy:.3f}", f"{s.p50_ms:.1f}", f"{s.p99_ms:.1f}"]
         cells.append(f"{s.answered}/{s.asked}")
-        if routes:
-            cells.append(", ".join(f"{route} ×{count}" for route, count in s.routes.items()))
         result.add_row(*cells, style="bold" if name == ours else "")
     return result
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -110,17 +110,16 @@ class MinerProcess:
 @contextlib.contextmanager
 def miners(
     flags: Mapping[str, Sequence[str]], *, wallets: Path, logs: Path, start_s: float = 90.0
-) -> Iterator[list[Endpoint]]:
+) -> Iterator[Callable[[], list[Endpoint]]]:
     """Runs one child per name for as long as the block lasts; all start at once, all are reaped whatever happens.
+
+    Gives a function that waits until all of them serve, so that other work can be done while they start.
 
     Args:
         flags: further flags by name.
         wallets: folder for throw-away hotkeys.
         logs: folder for their logs.
-        start_s: until all must serve.
-
-    Raises:
-        MinerFailed: one of them does not come up.
+        start_s: seconds that function waits at most; it raises :class:`MinerFailed` for a child that does not come up.
     """
     with contextlib.ExitStack() as stack:
         children = []
@@ -128,5 +127,9 @@ def miners(
             child = MinerProcess(name, wallets=wallets, logs=logs, flags=more)
             stack.callback(child.stop)
             children.append(child)
-        deadline = time.monotonic() + start_s
-        yield [child.wait_until_serving(deadline) for child in children]
+
+        def ready() -> list[Endpoint]:
+            deadline = time.monotonic() + start_s
+            return [child.wait_until_serving(deadline) for child in children]
+
+        yield ready

@@ -3,8 +3,8 @@
     .venv/bin/python scripts/fit_merge.py --data ../shared/data [--write]
 
 Prints the numbers of ``configs/camo.yaml`` (``--write`` puts them there) and the figures of ``docs/weights.md``: AUC
-with its 95 % interval for every expert alone, the plain maximum and the learned merge, and the reward ``sn34-2.0`` of both
-merges over challenges drawn from groups that neither training nor fitting has seen.
+with its 95 % interval for every expert alone, the plain maximum and the learned merge, and the reward ``sn34-2.0`` of
+both merges over challenges drawn from groups that neither training nor fitting has seen.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ __all__ = ["Pool", "wire_view"]
 
 _FRAMES_A_VIDEO = 12  # kept per training video: neighbours add little and memory much
 _TRACE = 0.5  # grey levels of mean difference below which a pair counts as the same picture
-_TRIES = 12  # draws before a gate that will not fire is an error
+_TRIES = 60  # draws before a gate that will not fire is an error
 
 
 def wire_view(frame: U8, drawn: augment.Draw) -> U8:

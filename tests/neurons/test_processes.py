@@ -40,8 +40,8 @@ def test_children_are_reaped_after_an_error_inside(tmp_path: Path) -> None:
     started: list[str] = []
 
     def fail() -> None:
-        with miners({"a": TRIVIAL, "b": TRIVIAL}, wallets=tmp_path, logs=tmp_path) as endpoints:
-            started.extend(e.url for e in endpoints)
+        with miners({"a": TRIVIAL, "b": TRIVIAL}, wallets=tmp_path, logs=tmp_path) as ready:
+            started.extend(e.url for e in ready())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -56,14 +56,14 @@ def test_a_child_that_does_not_start_says_why(tmp_path: Path) -> None:
     flags = {"bad": ("--neuron.camo", "no-such-file.yaml")}
     with (
         pytest.raises(MinerFailed, match=r"no-such-file"),
-        miners(flags, wallets=tmp_path, logs=tmp_path),
+        miners(flags, wallets=tmp_path, logs=tmp_path) as ready,
     ):
-        pass
+        ready()
 
 
 def test_a_child_that_takes_too_long_is_reaped(tmp_path: Path) -> None:
     with (
         pytest.raises(MinerFailed, match="not ready in time"),
-        miners({"late": TRIVIAL}, wallets=tmp_path, logs=tmp_path, start_s=0.01),
+        miners({"late": TRIVIAL}, wallets=tmp_path, logs=tmp_path, start_s=0.01) as ready,
     ):
-        pass
+        ready()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurons.openmp import sleep_while_waiting
+
 if TYPE_CHECKING:
     from detectors.types import Prediction
 
@@ -42,6 +44,7 @@ def main() -> None:
     """Entry point of the console script; errors of ours end in one line on standard error and an exit code."""
     from detectors.errors import ConfigError, DetectorError  # noqa: PLC0415 - light, but only needed here
 
+    sleep_while_waiting()
     try:
         app()
     except ConfigError as error:

@@ -9,12 +9,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -29,7 +28,7 @@ from neurons.rewards import Profile
 from neurons.simulation import Plan, simulate
 from neurons.summary import About, Traces, summarise
 
-__all__ = ["Job", "Result", "conduct", "particulars", "publish", "show", "terminable"]
+__all__ = ["Job", "Result", "conduct", "finish", "particulars", "terminable"]
 
 _VERSIONS = ("deepfake-miner", "numpy", "pillow", "opencv-python-headless", "torch", "aiohttp", "uvicorn", "bittensor")
 
@@ -105,18 +104,39 @@ async def conduct(job: Job, key: Keypair, console: Console, title: str) -> Resul
                     result.issued[index] = exchange.issued
                 result.ledger.pay(exchange.slim())
                 done = len(result.ledger.exchanges)
-                board.show(done, {name: result.ledger.standing(name) for name in names})
+                board.show(done, lambda: {name: result.ledger.standing(name) for name in names})
     result.skipped = {Path(path).name: reason for path, reason in challenges.skipped.items()}
     result.seconds = time.perf_counter() - start
     return result
 
 
-def publish(result: Result, about: About, out: Path, traces: Traces | None = None) -> tuple[dict[str, Any], Path]:
-    """Sums up and writes ``report.json`` and ``report.html`` into `out`; gives the report and the JSON's path."""
+def finish(
+    result: Result, about: About, out: Path, console: Console, *, title: str, traces: Traces | None = None
+) -> Path:
+    """Sums up, writes ``report.json`` and ``report.html`` into `out`, prints the final table.
+
+    Args:
+        result: of :func:`conduct`.
+        about: what the report says of the run.
+        out: folder of the reports.
+        console: for the table, the routes and the paths.
+        title: of the table.
+        traces: routes, where they are known.
+
+    Returns:
+        Path of ``report.json``.
+    """
     report = summarise(result.ledger, about, traces)
     chosen = {row["index"] for row in worst(report)}
-    path, _ = write(out, report, {k: v for k, v in result.previews.items() if k in chosen})
-    return report, path
+    path, page = write(out, report, {k: v for k, v in result.previews.items() if k in chosen})
+    console.print(table({name: result.ledger.standing(name) for name in result.ledger.names}, title))
+    for name, miner in report["miners"].items():
+        for route, count in miner["routes"].items():
+            console.print(f"{name}: {count} × {route}", soft_wrap=True, highlight=False, markup=False)
+    if report["data"]["note"]:
+        console.print(report["data"]["note"], style="yellow", highlight=False)
+    console.print(f"report: {page} and {path}", soft_wrap=True, highlight=False, markup=False)
+    return path
 
 
 def particulars(started: float, seconds: float, command: Sequence[str] | None) -> dict[str, Any]:
@@ -142,14 +162,6 @@ def particulars(started: float, seconds: float, command: Sequence[str] | None) -
     }
 
 
-def show(console: Console, result: Result, routes: Mapping[str, Mapping[str, int]], title: str) -> None:
-    """Prints the final table and, where they are known, how often each route was taken."""
-    console.print(table({name: result.ledger.standing(name) for name in result.ledger.names}, title))
-    for name, mix in routes.items():
-        for route, count in mix.items():
-            console.print(f"{name}: {count} × {route}", soft_wrap=True, highlight=False)
-
-
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Makes SIGTERM end the block as Ctrl-C does, so that everything that was started is ended too."""
@@ -157,10 +169,8 @@ def terminable() -> Iterator[None]:
         yield
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # Not by raising SIGINT: shells start background jobs with that one ignored.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

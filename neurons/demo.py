@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
 from detectors import datasets, paths
-from detectors.errors import ConfigError, DetectorError
-from detectors.types import Detector, Prediction
-from neurons.challenges import Issued, MediaSet
-from neurons.conduct import Job, Result, conduct, particulars, publish, show, terminable
+from detectors.errors import ConfigError
+from neurons.challenges import MediaSet
+from neurons.conduct import Job, conduct, finish, particulars, terminable
+from neurons.explain import fair_threads, traces_of
 from neurons.keys import create_throwaway
 from neurons.ledger import profiles
-from neurons.pipeline import Judge
 from neurons.processes import miners
 from neurons.simulation import Plan
 from neurons.standins import serve_in_process, standins
-from neurons.summary import About, Trace
-from neurons.wire.base import Challenge
+from neurons.summary import About
 
-__all__ = ["OURS", "explain", "max_merge", "run_demo"]
+__all__ = ["OURS", "max_merge", "run_demo"]
 
 OURS, MAX = "camo", "max"
-
-_SAME = 1e-3  # two runs of one network on one input differ by less, whatever the batch and the threads
 
 
 def run_demo(
@@ -77,7 +71,7 @@ def run_demo(
     with terminable(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepfake-miner-demo-")))
         plain = max_merge(config, scratch / "camo-max.yaml")
-        threads = _threads()
+        threads = fair_threads()
         flags = {
             name: ("--neuron.camo", str(file), "--neuron.threads", str(threads))
             for name, file in ((OURS, config), (MAX, plain))
@@ -92,7 +86,10 @@ def run_demo(
             title = f"{chosen[0].name} · seed {seed}"
             result = asyncio.run(conduct(job, create_throwaway(scratch, "validator"), console, title))
         console.print("looking up the routes …", highlight=False)
-        traces, note = _traces(result, {OURS: config, MAX: plain})
+        from detectors import camo  # noqa: PLC0415 - torch
+
+        served = {OURS: camo.load(config, threads=threads), MAX: camo.load(plain, threads=threads)}
+        traces, note = traces_of(result, served)
     about = About(
         seed=seed,
         data=media.description,
@@ -102,12 +99,7 @@ def run_demo(
         skipped=result.skipped,
         run=particulars(started, time.perf_counter() - clock, command),
     )
-    report, path = publish(result, about, out, traces)
-    show(console, result, {name: m["routes"] for name, m in report["miners"].items()}, title)
-    if report["data"]["note"]:
-        console.print(report["data"]["note"], style="yellow", highlight=False)
-    console.print(f"report: {path.with_suffix('.html')} and {path}", soft_wrap=True, highlight=False)
-    return path
+    return finish(result, about, out, console, title=title, traces=traces)
 
 
 def _media(scratch: Path, data: Path | None, seed: int, console: Console) -> MediaSet:
@@ -134,56 +126,3 @@ def max_merge(config: Path, out: Path) -> Path:
         raise ConfigError(f"{config}: must hold a mapping such as `merge: learned`")
     out.write_text(yaml.safe_dump({**settings, "merge": "max"}, sort_keys=False), encoding="utf-8")
     return out
-
-
-def _traces(result: Result, configs: Mapping[str, Path]) -> tuple[dict[str, dict[int, Trace]], str]:
-    """Routes of both miners, and the sentence that says where they are from."""
-    from detectors import camo  # noqa: PLC0415 - torch
-
-    detectors = [camo.load(config, threads=_threads()) for config in configs.values()]
-    with ThreadPoolExecutor(len(detectors)) as pool:
-        predictions = list(pool.map(lambda detector: explain(detector, result.issued), detectors))
-    traces, same, every = {}, 0, 0
-    for name, found in zip(configs, predictions, strict=True):
-        traces[name] = {index: Trace(p.route, p.experts) for index, p in found.items()}
-        for exchange in result.ledger.exchanges:
-            reply, again = exchange.replies[name], found.get(exchange.issued.index)
-            if reply.answer is not None and again is not None:
-                every += 1
-                same += abs(reply.p_fake - again.p_fake) < _SAME
-    note = (
-        "No wire carries a route. Routes and expert scores were looked up afterwards by judging the same challenges "
-        f"once more in the demo's own process; {same} of {every} answers came out the same as over the wire."
-    )
-    return traces, note
-
-
-def _threads() -> int:
-    """Torch's threads in one process: two miners and the validator share the cores, and torch's spin while they wait."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
-
-
-def explain(detector: Detector, challenges: Mapping[int, Issued]) -> dict[int, Prediction]:
-    """Judges challenges once more, through the miner's own decoding, without a server.
-
-    Args:
-        detector: the one that the miner serves.
-        challenges: by index, payloads included.
-
-    Returns:
-        By index; a challenge that cannot be judged is left out.
-    """
-    judge = Judge(detector, decode_threads=1)
-    found: dict[int, Prediction] = {}
-    try:
-        for index, issued in challenges.items():
-            if issued.modality == "image":
-                challenge = Challenge("image", issued.payload, "image", "vector")
-            else:
-                challenge = Challenge("video", issued.payload, "jpeg-frames", "vector")
-            outcome = judge.judge([challenge], None)[0]
-            if not isinstance(outcome, DetectorError):
-                found[index] = outcome
-    finally:
-        judge.close()
-    return found

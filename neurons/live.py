@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 __all__ = ["Board", "Standing", "table"]
 
+_REDRAW_S = 0.25
 _PLAIN_LINES = 10  # a run's progress in a log file: about this many lines, however long it is
 
 
@@ -64,6 +66,7 @@ class Board:
         self._total = total
         self._title = title
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._drawn = 0.0
         self._step = max(1, total // _PLAIN_LINES)
 
     def __enter__(self) -> Board:
@@ -77,10 +80,19 @@ class Board:
         if self._live:
             self._live.stop()
 
-    def show(self, done: int, standings: Mapping[str, Standing]) -> None:
-        """Redraws the table, or from time to time writes a line."""
+    def show(self, done: int, standings: Callable[[], Mapping[str, Standing]]) -> None:
+        """Redraws the table a few times a second, or from time to time writes a line.
+
+        Args:
+            done: challenges so far.
+            standings: the figures so far; called only when they are shown, since they cost more the longer a run is.
+        """
+        last = done == self._total
         if self._live:
-            self._live.update(table(standings, f"{self._title} · {done}/{self._total}"), refresh=True)
-        elif done % self._step == 0 or done == self._total:
-            figures = ", ".join(f"{name} {s.reward:.3f}" for name, s in standings.items())
+            now = time.monotonic()
+            if last or now - self._drawn >= _REDRAW_S:
+                self._drawn = now
+                self._live.update(table(standings(), f"{self._title} · {done}/{self._total}"), refresh=True)
+        elif done % self._step == 0 or last:
+            figures = ", ".join(f"{name} {s.reward:.3f}" for name, s in standings().items())
             self._console.print(f"{done}/{self._total} challenges · reward: {figures}", soft_wrap=True, highlight=False)

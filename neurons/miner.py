@@ -21,6 +21,7 @@ if __package__ in (
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from neurons import logs
+from neurons.openmp import sleep_while_waiting
 from neurons.settings import MinerSettings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: MinerSettings) -> int:
+    sleep_while_waiting()
     # From here on the heavy packages are needed; --help and a typo are answered without them.
     from detectors.errors import ConfigError, DetectorError  # noqa: PLC0415
     from neurons.httpd import serve  # noqa: PLC0415

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from detectors.errors import DetectorError
 from neurons.keys import create_throwaway
 from neurons.settings import ENV_PREFIX
 from neurons.simulation import Endpoint
@@ -23,8 +24,8 @@ _HOME = f"{ENV_PREFIX}HOME"  # where weights and configs are; everything else in
 _KILL_S = 15.0
 
 
-class MinerFailed(Exception):  # noqa: N818 - says what happened
-    """A child that did not come up, with the end of its log."""
+class MinerFailed(DetectorError):  # noqa: N818 - says what happened
+    """A child that did not come up, with the end of its log: mostly weights that are missing or do not load."""
 
 
 class MinerProcess:

@@ -144,6 +144,7 @@ class App:
             if head.method == "GET" and head.path == INFO:
                 self._admit(wire, head)
                 return self._info
+            # Also for GET on a challenge's path: 405 would tell a stranger that the path is there.
             raise Refusal(404, "unknown_route", "there is nothing at this path")
         except Refusal as refusal:
             return _refused(wire, refusal, head)

@@ -131,7 +131,7 @@ class Plan:
     def __post_init__(self) -> None:
         names = [e.name for e in self.endpoints]
         if not names:
-            raise ConfigError("no miner to ask; give at least one --miner URL@HOTKEY")
+            raise ConfigError("no miner to ask; give at least one --miner URL@HOTKEY, or --camo FILE")
         if len(set(names)) != len(names):
             raise ConfigError(f"two miners have the same name; write NAME=URL@HOTKEY to tell them apart: {names}")
         if self.timeout_s <= 0 or self.in_flight < 1:

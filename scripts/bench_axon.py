@@ -1,6 +1,8 @@
+# mypy: ignore-errors
 """The peer of the service benchmark: a real Axon of bittensor 10.5 with a trivial forward function.
 
-Runs in the conformance environment, so it imports nothing of this project. Prints one line of JSON when it serves.
+Runs in the conformance environment, so it imports nothing of this project and its types are another bittensor's.
+Prints one line of JSON when it serves.
 """
 
 # No `from __future__ import annotations` here: the Axon needs the annotation of `forward` as a class, not as text.

@@ -17,6 +17,7 @@ from detectors.datasets import Item
 from detectors.gates.content import CONTENTS, WEIGHTS, thumbnail
 from detectors.gates.network import GateNet
 from detectors.store import Store
+from detectors.training.small import descend
 from detectors.types import U8
 
 __all__ = ["train_contents"]
@@ -41,22 +42,15 @@ def train_contents(
     training, held = datasets.split_by_group(datasets.read(data), 0.15, seed)
     torch.manual_seed(seed)
     network = GateNet(outputs=len(CONTENTS), side=64, width=16)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     pools = _pools(training)
-    network.train()
-    for step in range(steps):
+
+    def loss_of(step: int) -> torch.Tensor:
         rng = np.random.default_rng([seed, step])
         labels = rng.integers(len(CONTENTS), size=_BATCH)
         x = torch.cat([thumbnail(_view(_drawn(pools[CONTENTS[k]], rng), rng), network.side) for k in labels])
-        loss = nn.functional.cross_entropy(network(x), torch.from_numpy(labels), label_smoothing=0.05)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % 250 == 0:
-            report(f"content: step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
-    network.eval()
+        return nn.functional.cross_entropy(network(x), torch.from_numpy(labels), label_smoothing=0.05)
+
+    descend(network, loss_of, steps=steps, decay=1e-2, report=report)
     card = replace(
         GateNet.published,
         name=WEIGHTS,

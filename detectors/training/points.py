@@ -21,9 +21,11 @@ from torch import nn
 from detectors import augment, datasets, media
 from detectors.card import Card
 from detectors.datasets import Item
+from detectors.errors import ConfigError
 from detectors.gates.face import BOX_FACTOR, WEIGHTS, FaceGate, network_input, widened
 from detectors.gates.network import GateNet
 from detectors.store import Store
+from detectors.training.small import descend
 from detectors.types import U8
 
 __all__ = ["ALIGNED", "FFHQ_POINTS", "train_points"]
@@ -52,26 +54,25 @@ def train_points(
         steps: of 64 boxes each; 3000 take about five minutes on one core.
         seed: of everything.
         report: called with a line now and then.
+
+    Raises:
+        ConfigError: the data lack one of them, in training or held out.
     """
     training, held = datasets.split_by_group(datasets.read(data), 0.15, seed)
     torch.manual_seed(seed)
     network = GateNet(outputs=11, side=48, width=16)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
     faces, others = _pictures(training, ALIGNED), _backgrounds(training)
-    network.train()
-    for step in range(steps):
+    if not (faces and others and _pictures(held, ALIGNED) and _backgrounds(held)):
+        raise ConfigError(f"{data}: needs several groups each of {', '.join(ALIGNED)} and of content general")
+
+    def loss_of(step: int) -> torch.Tensor:
         x, face, points = _batch(faces, others, np.random.default_rng([seed, step]), network.side)
         out = network(x)
-        loss = nn.functional.binary_cross_entropy_with_logits(out[:, 0], face)
-        loss = loss + 4.0 * nn.functional.smooth_l1_loss(out[:, 1:][face > 0], points[face > 0], beta=0.1)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % 250 == 0:
-            report(f"face-points: step {step + 1} of {steps}, loss {float(loss.detach()):.4f}")
-    network.eval()
+        confirmed = nn.functional.binary_cross_entropy_with_logits(out[:, 0], face)
+        placed = nn.functional.smooth_l1_loss(out[:, 1:][face > 0], points[face > 0], beta=0.1)
+        return confirmed + 4.0 * placed
+
+    descend(network, loss_of, steps=steps, decay=1e-3, report=report)
     card = replace(
         GateNet.published,
         name=WEIGHTS,

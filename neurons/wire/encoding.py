@@ -7,12 +7,14 @@ own terms (:class:`~neurons.wire.base.Refusal`), never with an exception of the 
 from __future__ import annotations
 
 import binascii
+import contextlib
 import zlib
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from neurons.wire.base import Refusal
 
@@ -33,6 +35,9 @@ MAX_DEPTH: Final = 8  # a synapse nests twice
 _ALPHABET: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 _INVALID: Final = 255
 _BLOCK: Final = 5 * 2**17  # characters decoded at a time: the working set stays in the cache
+
+
+_JSON_BASE64: Final = SchemaValidator(core_schema.bytes_schema(), core_schema.CoreConfig(val_json_bytes="base64"))
 
 
 def _tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -101,6 +106,13 @@ def decode_base64(text: str) -> bytes:
     Raises:
         Refusal: 422 ``empty`` or ``encoding``.
     """
+    if len(text) % 4 == 0 and "-" not in text and "_" not in text and "\\" not in text:
+        # pydantic's decoder is twice as fast as the standard library's. It also takes the URL alphabet, missing
+        # padding and JSON escapes, which the line above keeps away; what it refuses, the strict one judges below.
+        with contextlib.suppress(ValidationError):
+            quick: bytes = _JSON_BASE64.validate_json(f'"{text}"')
+            if quick:
+                return quick
     try:
         if text.endswith("==="):  # more than there ever is; the strict mode lets it pass after a whole group
             raise ValueError("too much padding")
@@ -150,7 +162,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     Raises:
         Refusal: 422 ``not_json`` or ``too_complex``.
     """
-    if body.count(b",") + body.count(b":") + body.count(b"[") > MAX_VALUES:
+    if not _holds_at_most(body, MAX_VALUES):
         raise Refusal(422, "too_complex", f"the body holds more than {MAX_VALUES} values")
     try:
         parsed = orjson.loads(body)  # its own recursion is limited, so no depth can hurt it
@@ -164,6 +176,23 @@ def parse_object(body: bytes) -> dict[str, Any]:
         if not level:
             return parsed
     raise Refusal(422, "too_complex", f"the body is nested more than {MAX_DEPTH} deep")
+
+
+def _holds_at_most(body: bytes, most: int) -> bool:
+    """Whether the marks of values number at most `most`.
+
+    Leaps from one to the next with ``find``: in a body that is nearly all media that is twenty times as fast as
+    ``count``, which looks at every byte in turn.
+    """
+    found = 0
+    for mark in (b",", b":", b"["):
+        at = body.find(mark)
+        while at >= 0:
+            found += 1
+            if found > most:
+                return False
+            at = body.find(mark, at + 1)
+    return True
 
 
 def _children(node: Any) -> list[Any]:

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from detectors import datasets
+from detectors import datasets, registry
 from detectors.augment import draw
-from detectors.card import Card
+from detectors.card import Card, Preprocess
 from detectors.datasets import Item
+from detectors.store import Store
 from detectors.types import Label, Media, Modality, Prediction
 from neurons.challenges import Issued, MediaSet
 from neurons.simulation import Exchange, Reply
@@ -100,3 +102,15 @@ def exchange(
     issued = Issued(index, modality, label, item, index % 4, drawn, b"payload", 1, photo(8, 8))
     said = {name: Reply(p, 0.01, "" if p is not None else "timeout") for name, p in replies.items()}
     return Exchange(issued, f"{index:064x}", 7, said)
+
+
+def camo_home(root: Path) -> Path:
+    """``configs/camo.yaml`` and ``weights/`` with one small untrained expert: what DEEPFAKE_MINER_HOME points to."""
+    torch.manual_seed(0)
+    store = Store(root / "weights")
+    card = Card(name="tiny", version="1.0.0", architecture="mobilenetv2", preprocess=Preprocess(size=64))
+    store.save(card, registry.build(card))
+    store.activate("tiny", "1.0.0")
+    (root / "configs").mkdir()
+    (root / "configs" / "camo.yaml").write_text("experts:\n  tiny: {weights: tiny}\n", encoding="utf-8")
+    return root

@@ -13,10 +13,11 @@ from rich.console import Console
 from detectors import paths
 from detectors.errors import ConfigError
 from neurons.challenges import stream
-from neurons.demo import explain, max_merge, run_demo
+from neurons.demo import max_merge, run_demo
+from neurons.explain import explain
 from neurons.standins import STANDINS
 from neurons.summary import SMOKE_TEST
-from tests.neurons.simkit import Sleeper, media_folder, media_set
+from tests.neurons.simkit import Sleeper, camo_home, media_folder, media_set
 
 
 def test_max_merge_changes_the_merge_alone(tmp_path: Path) -> None:
@@ -54,8 +55,8 @@ def test_wrong_options_are_refused_before_anything_starts(tmp_path: Path, option
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_the_whole_demo_with_data_of_ones_own(tmp_path: Path) -> None:
+def test_the_whole_demo_with_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPFAKE_MINER_HOME", str(camo_home(tmp_path / "home")))
     shown = io.StringIO()
     data, out = media_folder(tmp_path / "media"), tmp_path / "out"
     console = Console(file=shown, width=160)
@@ -69,4 +70,5 @@ def test_the_whole_demo_with_data_of_ones_own(tmp_path: Path) -> None:
     assert sum(report["miners"]["camo"]["routes"].values()) == 8
     assert "16 of 16 answers" in report["routes_note"]
     assert report["data"]["note"] != SMOKE_TEST
+    assert "camo: 8 × tiny → merge:learned" in shown.getvalue()
     assert sorted(p.name for p in out.iterdir()) == ["miner-camo.log", "miner-max.log", "report.html", "report.json"]

@@ -17,7 +17,7 @@ def printed(console_is_terminal: bool, total: int) -> str:
     console = Console(file=out, force_terminal=console_is_terminal, width=160, color_system=None)
     with Board(console, total, "title") as board:
         for done in range(1, total + 1):
-            board.show(done, {"ours": GOOD, "poor": POOR})
+            board.show(done, lambda: {"ours": GOOD, "poor": POOR})
     return out.getvalue()
 
 
@@ -45,3 +45,19 @@ def test_the_table_is_sorted_by_reward() -> None:
     assert text.index("ours") < text.index("poor")
     for figure in ("0.900", "0.800", "0.950", "12.3", "56.7", "60/60", "0/60"):
         assert figure in text
+
+
+def test_figures_are_asked_for_only_when_they_are_shown() -> None:
+    asked: list[int] = []
+
+    def standings() -> dict[str, Standing]:
+        asked.append(len(asked))
+        return {"ours": GOOD}
+
+    for terminal in (False, True):
+        asked.clear()
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=160)
+        with Board(console, 1000, "title") as board:
+            for done in range(1, 1001):
+                board.show(done, standings)
+        assert 1 <= len(asked) <= 20

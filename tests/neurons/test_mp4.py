@@ -21,7 +21,7 @@ def test_every_frame_survives_in_order() -> None:
     frames = decode_jpeg_frames(payload).pixels
     assert wrapped.pixels.shape == frames.shape
     assert wrapped.rate == pytest.approx(12.0)
-    with av.open(io.BytesIO(mp4_of_jpegs(payload))) as container:
+    with av.open(io.BytesIO(mp4_of_jpegs(payload)), "r") as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     assert packets == [bytes(frame) for frame in split_jpegs(payload)]  # not re-encoded, to the byte
 

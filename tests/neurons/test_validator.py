@@ -23,7 +23,7 @@ from neurons.conduct import terminable
 from neurons.simulation import Endpoint
 from neurons.standins import serve_in_process
 from neurons.summary import stable
-from tests.neurons.simkit import HOTKEY, Sleeper, media_folder
+from tests.neurons.simkit import HOTKEY, Sleeper, camo_home, media_folder
 
 SCRIPT = Path(validator.__file__)
 
@@ -78,6 +78,17 @@ def test_several_profiles_and_a_failing_miner(data: Path, tmp_path: Path) -> Non
     assert report["miners"]["wrong"]["reward"] == 0.0
 
 
+def test_a_configuration_can_be_simulated_without_a_running_miner(data: Path, tmp_path: Path) -> None:
+    home = camo_home(tmp_path / "home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPFAKE_MINER_HOME", str(home))
+        report, shown = simulate([], data, tmp_path / "out", count=4, camo=home / "configs" / "camo.yaml")
+    assert report["miners"]["camo"]["routes"] == {"tiny → merge:learned": 4}
+    assert "4 of 4 answers" in report["routes_note"]
+    assert report["rows"][0]["miners"]["camo"]["experts"].keys() == {"tiny"}
+    assert "camo: 4 × tiny → merge:learned" in shown
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -97,6 +108,18 @@ def test_wrong_options_are_refused(data: Path, tmp_path: Path, options: dict[str
     [
         ["--miner", f"http://192.0.2.1:80@{HOTKEY}", "--data", "DATA"],
         ["--miner", f"http://127.0.0.1:80@{HOTKEY}", "--data", "no/such/folder"],
+        [
+            "--miner",
+            f"http://127.0.0.1:80@{HOTKEY}",
+            "--data",
+            "DATA",
+            "--wallet.name",
+            "none",
+            "--wallet.path",
+            "DATA",
+        ],
+        ["--data", "DATA"],
+        ["--data", "DATA", "--camo", "no/such/camo.yaml"],
     ],
 )
 def test_the_command_line_refuses_with_two(
@@ -104,7 +127,7 @@ def test_the_command_line_refuses_with_two(
 ) -> None:
     words = [str(data) if word == "DATA" else word for word in argv]
     assert validator.main([*words, "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("validator: ")
+    assert capsys.readouterr().err.startswith("validator.py: ")
 
 
 def test_the_script_answers_help_without_heavy_imports() -> None:
@@ -141,13 +164,17 @@ def test_a_signal_ends_the_script_with_130(data: Path, tmp_path: Path, number: s
 
 
 def test_terminate_is_an_interrupt_inside_and_what_it_was_outside() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before, ctrl_c = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
 
     def interrupted() -> None:
         with terminable():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     assert signal.getsignal(signal.SIGTERM) is before

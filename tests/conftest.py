@@ -1,0 +1,7 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+from neurons.openmp import sleep_while_waiting
+
+sleep_while_waiting()  # before any test imports torch: tests share two cores with the servers they start

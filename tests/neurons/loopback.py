@@ -1,0 +1,175 @@
+"""A miner's server on a loopback port and a client that sends it signed requests, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import struct
+import threading
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import aiohttp
+import numpy as np
+from PIL import Image
+
+from detectors.types import Modality, Prediction
+from neurons import keys, wire
+from neurons.access import AccessRules, decide
+from neurons.httpd import Listen, serving
+from neurons.pipeline import Judge, JudgesChallenges, Outcome, TrivialDetector
+from neurons.scheduler import Limits, Scheduler
+from neurons.server import BodyLimits, build_app
+from neurons.wire.base import Challenge, Request
+from neurons.wire.client import challenge_request
+
+__all__ = [
+    "ALICE",
+    "BOB",
+    "GOOD",
+    "MINER",
+    "Client",
+    "Held",
+    "P",
+    "against",
+    "ask",
+    "closed_within",
+    "jpeg",
+    "plain",
+    "png_header",
+    "read_response",
+    "served",
+]
+
+MINER, ALICE, BOB = keys.from_uri("//Miner"), keys.from_uri("//Alice"), keys.from_uri("//Bob")
+P = (0.25, 0.75, 0.0)
+
+
+def jpeg(side: int = 64, seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it is large and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+
+
+GOOD = jpeg()
+
+
+def ask(
+    name: str = "dendrite", payload: bytes = GOOD, modality: Modality = "image", key: keys.Hotkey = ALICE
+) -> Request:
+    return challenge_request(
+        name,
+        key=key,
+        receiver=MINER.ss58_address,
+        modality=modality,
+        payload=payload,
+        timeout_s=9.0,
+        uuid=str(uuid.uuid4()),
+    )
+
+
+class Held:
+    """A judge that waits until it is let go and counts what it was given."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.judged = 0
+
+    def judge(self, challenges: Sequence[Challenge], deadline: float | None) -> list[Outcome]:
+        assert self.go.wait(10)
+        self.judged += len(challenges)
+        return [Prediction(P) for _ in challenges]
+
+
+@dataclasses.dataclass
+class Client:
+    session: aiohttp.ClientSession
+    ip: str
+    port: int
+
+    async def send(self, request: Request) -> tuple[int, dict[str, str], bytes]:
+        url = f"http://{self.ip}:{self.port}{request.target}"
+        async with self.session.request(
+            request.method, url, data=io.BytesIO(request.body), headers=dict(request.headers)
+        ) as response:
+            return response.status, {k.lower(): v for k, v in response.headers.items()}, await response.read()
+
+    async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(self.ip, self.port)
+
+
+@contextlib.asynccontextmanager
+async def served(
+    judge: JudgesChallenges,
+    *,
+    rules: AccessRules | None = None,
+    queue: Limits | None = None,
+    limits: BodyLimits | None = None,
+    listen: Listen | None = None,
+) -> AsyncIterator[Client]:
+    allowed = rules or AccessRules(offline=True)
+    app = build_app(
+        wires=wire.build(MINER.ss58_address),
+        access=lambda caller: decide(caller, None, allowed),
+        scheduler=Scheduler(judge, queue),
+        hotkey=MINER.ss58_address,
+        uid=3,
+        limits=limits,
+    )
+    async with serving(app, listen or Listen(grace_s=5)) as (ip, port), aiohttp.ClientSession() as session:
+        yield Client(session, ip, port)
+
+
+def against(body: Callable[[Client], Awaitable[None]], judge: JudgesChallenges | None = None, **options: Any) -> None:
+    """Runs `body` against a server; the trivial detector behind real decoding unless told otherwise."""
+
+    async def inner() -> None:
+        async with served(judge or real, **options) as client:
+            await body(client)
+
+    real = Judge(TrivialDetector(P))
+    try:
+        asyncio.run(inner())
+    finally:
+        real.close()
+
+
+def plain(request: Request) -> bytes:
+    """`request` as bytes for a socket."""
+    lines = [f"{request.method} {request.target} HTTP/1.1", "host: miner"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    lines += [f"content-length: {len(request.body)}", "", ""]
+    return "\r\n".join(lines).encode() + request.body
+
+
+async def read_response(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+    headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
+    return int(head[0].split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+
+
+async def closed_within(reader: asyncio.StreamReader, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            while await reader.read(65536):
+                pass
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True

@@ -1,0 +1,125 @@
+"""Runs what the README tells people to type."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from detectors import media, registry
+from neurons.demo_media import build, photographs
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines() if line
+]
+
+
+def command(part: str) -> list[str]:
+    """The one README command that holds `part`, as words, with absolute paths of its programs and configurations."""
+    (line,) = [c for c in COMMANDS if part in c]
+    words = shlex.split(line)
+    return [str(ROOT / w) if w.startswith((".venv/", "neurons/", "configs/")) else w for w in words]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder but for what the README's reader brings."""
+    root = tmp_path_factory.mktemp("reader")
+    photos = dict(photographs())
+    (root / "photo.jpg").write_bytes(media.encode_jpeg(photos["astronaut"]))
+    demo = build(root / "build" / "demo" / "media")
+    shutil.copy(next((demo / "real").rglob("*.mp4")), root / "clip.mp4")
+    return root
+
+
+def run(words: list[str], folder: Path, *, expect: int = 0) -> str:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == expect, done.stderr
+    return done.stdout
+
+
+def test_every_command_is_known_to_this_test() -> None:
+    tested = (
+        "make setup",
+        "detect photo",
+        "make demo",
+        "make test",
+        "wallet trial",
+        "neurons/miner.py",
+        "simulate",
+        "train configs",
+        "weights import",
+        "weights list",
+    )
+    assert [c for c in COMMANDS if not any(part in c for part in tested)] == []
+    assert len(COMMANDS) == len(tested)
+
+
+@pytest.mark.parametrize("target", ["setup", "demo", "test"])
+def test_make_targets_exist(target: str) -> None:
+    assert run(["make", "--dry-run", target], ROOT)
+
+
+def test_detect(folder: Path) -> None:
+    lines = run(command("detect photo"), folder).splitlines()
+    shown = re.search(r"```text\nphoto\.jpg: (.*?)\n```", README)
+    assert shown
+    form = r"(real|synthetic|semisynthetic), P\(fake\) \d\.\d{3}, \d+ ms, \S+( > \S+)*"
+    assert re.fullmatch(form, shown[1])
+    assert re.fullmatch(r"photo\.jpg: " + form, lines[0])
+    assert re.fullmatch(r"clip\.mp4: " + form, lines[1])
+
+
+def test_wallet_miner_and_simulation(folder: Path) -> None:
+    hotkey = run(command("wallet trial"), folder).strip()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    words = [w.replace("8091", port) for w in command("neurons/miner.py")]
+    miner = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert miner.stdout is not None
+        serving = json.loads(miner.stdout.readline())
+        assert serving["event"] == "serving"
+        assert serving["hotkey"] == hotkey
+        words = [w.replace("8091", port).replace("HOTKEY", hotkey) for w in command("simulate")]
+        words[words.index("--count") + 1] = "6"
+        assert "reward" in run(words, folder).lower()
+        assert list((folder / "build" / "simulation").glob("report.json"))
+    finally:
+        miner.send_signal(signal.SIGTERM)
+        assert miner.wait(30) == 0
+
+
+def test_without_offline_the_miner_says_what_is_missing(folder: Path) -> None:
+    words = [w for w in command("neurons/miner.py") if w != "--offline"]
+    run(words, folder, expect=5)
+
+
+def test_import_and_list(folder: Path) -> None:
+    card = registry.published_cards()["ucf"]
+    torch.save({f"module.{k}": v for k, v in registry.build(card).state_dict().items()}, folder / "ucf_best.pth")
+    store = ["--store", str(folder / "weights")]
+    assert "600 tensors fit" in run([*command("weights import"), *store], folder)
+    assert "ucf-face@1.0.0" in run([*command("weights list"), *store], folder)
+    (folder / "ucf_best.pth").unlink()
+
+
+def test_train_is_a_recipe_that_exists(folder: Path) -> None:
+    words = command("train configs")
+    words[words.index("DIR")] = "no-such-folder"
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert done.returncode == 2
+    assert "no-such-folder" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import platform
 import shlex
@@ -9,11 +10,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -28,7 +30,7 @@ from neurons.rewards import Profile
 from neurons.simulation import Plan, simulate
 from neurons.summary import About, Traces, summarise
 
-__all__ = ["Job", "Result", "conduct", "finish", "particulars", "terminable"]
+__all__ = ["Job", "Result", "conduct", "finish", "particulars", "run_to_end", "terminable"]
 
 _VERSIONS = ("deepfake-miner", "numpy", "pillow", "opencv-python-headless", "torch", "aiohttp", "uvicorn", "bittensor")
 
@@ -164,7 +166,10 @@ def particulars(started: float, seconds: float, command: Sequence[str] | None) -
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Makes SIGTERM end the block as Ctrl-C does, so that everything that was started is ended too."""
+    """Makes SIGTERM end the block as Ctrl-C does, so that everything that was started is ended too.
+
+    Inside of asyncio use :func:`run_to_end`.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -175,3 +180,36 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def run_to_end(main: Coroutine[Any, Any, Result]) -> Result:
+    """``asyncio.run`` that also takes SIGTERM for Ctrl-C: what is under way is cancelled and cleaned up first.
+
+    Raises:
+        KeyboardInterrupt: a signal ended it.
+    """
+    told: list[int] = []
+
+    async def guarded() -> Result:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def cancel(number: int, frame: FrameType | None) -> None:
+            told.append(number)
+            if task is not None:
+                task.cancel()
+            loop.call_soon_threadsafe(lambda: None)  # wakes the loop, which may be asleep until a timeout
+
+        if threading.current_thread() is not threading.main_thread():
+            return await main
+        before = signal.signal(signal.SIGTERM, cancel)
+        try:
+            return await main
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if told:
+            raise KeyboardInterrupt from None
+        raise

@@ -6,7 +6,6 @@ them; all are asked the same signed challenges through real HTTP, one after the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import tempfile
 import time
@@ -19,7 +18,7 @@ from rich.console import Console
 from detectors import datasets, paths
 from detectors.errors import ConfigError
 from neurons.challenges import MediaSet
-from neurons.conduct import Job, conduct, finish, particulars, terminable
+from neurons.conduct import Job, conduct, finish, particulars, run_to_end, terminable
 from neurons.explain import fair_threads, traces_of
 from neurons.keys import create_throwaway
 from neurons.ledger import profiles
@@ -84,7 +83,7 @@ def run_demo(
             plan = Plan(tuple(endpoints), seed, chosen[0].answer, together=False)
             job = Job(plan, media, chosen, challenges, balanced=True, keep_payloads=True)
             title = f"{chosen[0].name} · seed {seed}"
-            result = asyncio.run(conduct(job, create_throwaway(scratch, "validator"), console, title))
+            result = run_to_end(conduct(job, create_throwaway(scratch, "validator"), console, title))
         console.print("looking up the routes …", highlight=False)
         from detectors import camo  # noqa: PLC0415 - torch
 

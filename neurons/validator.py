@@ -7,7 +7,6 @@ to a chain. Exit codes: 0 done, 2 a flag or the data is wrong, 4 the detector's 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import sys
 import tempfile
@@ -76,7 +75,7 @@ def run_simulation(
     """
     from detectors import datasets  # noqa: PLC0415 - numpy, aiohttp and scikit-learn: --help need not pay for them
     from neurons.challenges import MediaSet  # noqa: PLC0415
-    from neurons.conduct import Job, conduct, finish, particulars, terminable  # noqa: PLC0415
+    from neurons.conduct import Job, conduct, finish, particulars, run_to_end, terminable  # noqa: PLC0415
     from neurons.explain import traces_of  # noqa: PLC0415
     from neurons.keys import create_throwaway  # noqa: PLC0415
     from neurons.ledger import profiles as find_profiles  # noqa: PLC0415
@@ -101,7 +100,7 @@ def run_simulation(
         plan = Plan(tuple(endpoints), seed, chosen[0].answer, timeout_s, in_flight, not in_turn)
         signer = key or create_throwaway(wallets, "validator")
         title = f"{chosen[0].name} · seed {seed}"
-        result = asyncio.run(conduct(Job(plan, media, chosen, count, keep_payloads=bool(ours)), signer, console, title))
+        result = run_to_end(conduct(Job(plan, media, chosen, count, keep_payloads=bool(ours)), signer, console, title))
     traces, note = traces_of(result, ours) if ours else ({}, "")
     about = About(
         seed,

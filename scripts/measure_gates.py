@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -26,11 +27,11 @@ from detectors.training.samples import wire_view
 from detectors.types import U8
 
 
-def sent(item: Item) -> U8:
-    """The level 0 wire image: centre square at 256 px, JPEG 75."""
+def sent(item: Item, level: int = 0) -> U8:
+    """The wire image: at level 0 the centre square at 256 px, JPEG 75."""
     frame = media.decode_image(item.path.read_bytes()).pixels
-    drawn = augment.draw(np.random.default_rng(0), 0, (frame.shape[0], frame.shape[1]))
-    return wire_view(frame, drawn)
+    rng = np.random.default_rng([level, zlib.crc32(item.path.name.encode())])
+    return wire_view(frame, augment.draw(rng, level, (frame.shape[0], frame.shape[1])))
 
 
 def share(fired: list[bool]) -> str:
@@ -60,6 +61,7 @@ def main() -> None:
     fired: dict[str, list[bool]] = defaultdict(list)
     by_source: dict[str, list[bool]] = defaultdict(list)
     named: dict[str, list[bool]] = defaultdict(list)
+    by_level: dict[str, list[bool]] = defaultdict(list)
     face_ms, content_ms = [], []
     for (kind, source), members in sorted(sources.items()):
         order = np.random.default_rng(0).permutation(len(members))[: options.most]
@@ -70,6 +72,9 @@ def main() -> None:
             face_ms.append((time.perf_counter() - started) * 1e3)
             fired[kind].append(found)
             by_source[source].append(found)
+            if kind in ("face", "general"):
+                for level in (1, 2, 3):
+                    by_level[f"{kind}, level {level}"].append(face(sent(members[int(index)], level)) is not None)
             if content is not None:
                 started = time.perf_counter()
                 said = content.probabilities(image)
@@ -78,6 +83,7 @@ def main() -> None:
     report = {
         "face_gate_fires": {kind: share(found) for kind, found in sorted(fired.items())},
         "face_gate_fires_by_source": {name: share(found) for name, found in sorted(by_source.items())},
+        "face_gate_fires_by_level": {name: share(found) for name, found in sorted(by_level.items())},
         "face_gate_ms": {name: round(float(np.quantile(face_ms, q)), 1) for name, q in (("p50", 0.5), ("p99", 0.99))},
         "content_right": {kind: share(found) for kind, found in sorted(named.items())},
         "content_gate_ms": {"p50": round(float(np.median(content_ms)), 1)} if content_ms else {},

@@ -88,7 +88,7 @@ def write(found: MergeFit, names: Sequence[str], path: Path) -> None:
     text = re.sub(r"(?m)^merge_slope: .*$", f"merge_slope: {found.slope:.4f}", text)
     text = re.sub(r"(?m)^merge_intercept: .*$", f"merge_intercept: {found.intercept:.4f}", text)
     for name, weight in zip(names, found.weights, strict=True):
-        text, count = re.subn(rf"(?ms)(^  {name}:\n(?:    .*\n)*?    weight: )[0-9.]+", rf"\g<1>{weight:.4f}", text)
+        text, count = re.subn(rf"(?m)(^  {name}:\n(?:    .*\n)*?    weight: )[0-9.]+", rf"\g<1>{weight:.4f}", text)
         if count != 1:
             raise SystemExit(f"{path.name}: no `weight:` under experts.{name}")
     path.write_text(text, encoding="utf-8")

@@ -15,10 +15,10 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from detectors import datasets, paths
+from detectors import paths
 from detectors.errors import ConfigError
-from neurons.challenges import MediaSet
 from neurons.conduct import Job, conduct, finish, particulars, run_to_end, terminable
+from neurons.demo_media import media_set
 from neurons.explain import fair_threads, traces_of
 from neurons.keys import create_throwaway
 from neurons.ledger import profiles
@@ -77,7 +77,8 @@ def run_demo(
         }
         with contextlib.ExitStack() as serving:
             ready = serving.enter_context(miners(flags, wallets=scratch, logs=out))
-            media = _media(scratch, data, seed, console)  # while the miners load their weights
+            console.print("starting the miners, preparing the media …", highlight=False)
+            media = media_set(data, scratch, seed)  # while the miners load their weights
             endpoints = ready()
             endpoints += serving.enter_context(serve_in_process(standins(seed), scratch))
             plan = Plan(tuple(endpoints), seed, chosen[0].answer, together=False)
@@ -99,16 +100,6 @@ def run_demo(
         run=particulars(started, time.perf_counter() - clock, command),
     )
     return finish(result, about, out, console, title=title, traces=traces)
-
-
-def _media(scratch: Path, data: Path | None, seed: int, console: Console) -> MediaSet:
-    if data is not None:
-        return MediaSet.of(datasets.read(data))
-    from neurons import demo_media  # noqa: PLC0415 - makes pictures; not needed with data of one's own
-
-    console.print("starting the miners, making the demo's media …", highlight=False)
-    dataset = datasets.read(demo_media.build(scratch / "media", seed=seed))
-    return MediaSet(dataset.items, f"{demo_media.DESCRIPTION} ({dataset.description})")
 
 
 def max_merge(config: Path, out: Path) -> Path:

@@ -19,11 +19,12 @@ import av
 import cv2
 import numpy as np
 
-from detectors import media
+from detectors import datasets, media
 from detectors.training import fakes
 from detectors.types import U8, Label
+from neurons.challenges import MediaSet
 
-__all__ = ["DESCRIPTION", "build", "photographs"]
+__all__ = ["DESCRIPTION", "build", "media_set", "photographs"]
 
 DESCRIPTION = (
     "demo set: parts of photographs that arrive with scikit-image, scikit-learn and matplotlib, and fakes made from "
@@ -52,9 +53,26 @@ _FILES = {
 }
 
 _SHORT = 480  # pixels: larger photographs are brought down to this short side first
-_PARTS = 4  # real images a photograph gives
-_CLIP = (32, 288, 25)  # frames, side in pixels, frames a second
+_PARTS = 3  # real images a photograph gives
+_CLIP = (24, 256, 25)  # frames, side in pixels, frames a second
 _QUALITY = 92  # of every image saved, real or fake
+
+
+def media_set(data: Path | None, scratch: Path, seed: int) -> MediaSet:
+    """The user's media, or the demo's, made below `scratch`.
+
+    Args:
+        data: folder with ``real/ synthetic/ semisynthetic/``, a manifest, or None for the demo's.
+        scratch: where the demo's are made.
+        seed: of what is made.
+
+    Raises:
+        ConfigError: `data` is not usable.
+    """
+    if data is not None:
+        return MediaSet.of(datasets.read(data))
+    dataset = datasets.read(build(scratch / "media", seed))
+    return MediaSet(dataset.items, f"{DESCRIPTION} ({dataset.description})")
 
 
 def photographs() -> Iterator[tuple[str, U8]]:
@@ -148,10 +166,11 @@ def _write_image(path: Path, pixels: U8) -> None:
 
 
 def _write_video(path: Path, frames: list[U8]) -> None:
-    """H.264 at a constant quality, one thread so that the same frames give the same bytes."""
+    """H.264 at a constant quality; the same frames give the same bytes on any number and kind of cores."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(_CLIP[2]), options={"crf": "20", "threads": "1"})
+        options = {"crf": "20", "threads": "1", "x264-params": "cpu-independent=1"}
+        stream = container.add_stream("libx264", rate=Fraction(_CLIP[2]), options=options)
         stream.width = stream.height = _CLIP[1]
         stream.pix_fmt = "yuv420p"
         for frame in frames:

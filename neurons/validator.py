@@ -34,7 +34,7 @@ _USAGE, _WEIGHTS, _INTERRUPTED = 2, 4, 130
 def run_simulation(
     miners: Sequence[str],
     *,
-    data: Path,
+    data: Path | None,
     out: Path,
     console: Console,
     profiles: Sequence[str] = ("sn34-2.0",),
@@ -52,7 +52,7 @@ def run_simulation(
 
     Args:
         miners: each ``[NAME=]URL@HOTKEY[#WIRE]``, on loopback; the first one is the report's reference.
-        data: folder with ``real/ synthetic/ semisynthetic/``, or a manifest.
+        data: folder with ``real/ synthetic/ semisynthetic/``, or a manifest; None makes the demo's, a smoke test.
         out: folder of the report.
         console: for progress and the final table.
         profiles: reward profiles, all of one challenge mix; the first is the one that is shown.
@@ -73,9 +73,9 @@ def run_simulation(
     Raises:
         ConfigError: a miner, profile, number or the data is not usable.
     """
-    from detectors import datasets  # noqa: PLC0415 - numpy, aiohttp and scikit-learn: --help need not pay for them
-    from neurons.challenges import MediaSet  # noqa: PLC0415
+    # numpy, aiohttp, opencv and scikit-learn: --help need not pay for them
     from neurons.conduct import Job, conduct, finish, particulars, run_to_end, terminable  # noqa: PLC0415
+    from neurons.demo_media import media_set  # noqa: PLC0415
     from neurons.explain import traces_of  # noqa: PLC0415
     from neurons.keys import create_throwaway  # noqa: PLC0415
     from neurons.ledger import profiles as find_profiles  # noqa: PLC0415
@@ -88,11 +88,10 @@ def run_simulation(
         raise ConfigError(f"count must be at least 1, not {count}")
     chosen = find_profiles(profiles)
     endpoints = [parse_endpoint(text) for text in miners]
-    dataset = datasets.read(data)
-    media = MediaSet.of(dataset)
     started = time.time()
     with terminable(), contextlib.ExitStack() as stack:
         wallets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="deepfake-miner-")))
+        media = media_set(data, wallets, seed)
         ours = _ours(camo)
         endpoints = stack.enter_context(serve_in_process(ours, wallets)) + endpoints
         if standins:
@@ -104,7 +103,8 @@ def run_simulation(
     traces, note = traces_of(result, ours) if ours else ({}, "")
     about = About(
         seed,
-        dataset.description,
+        media.description,
+        smoke_test=data is None,
         routes_note=note,
         skipped=result.skipped,
         run=particulars(started, result.seconds, command),
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a miner on this machine, repeatable",
     )
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with real/ synthetic/ semisynthetic/, or a manifest"
+        "--data", type=Path, help="folder with real/ synthetic/ semisynthetic/, or a manifest (the demo's media)"
     )
     parser.add_argument("--out", type=Path, default=Path("build/simulation"), help="folder of the report (%(default)s)")
     parser.add_argument("--profile", action="append", metavar="NAME", help="reward profile, repeatable (sn34-2.0)")

@@ -19,8 +19,7 @@ from detectors import preprocess
 from detectors.card import Preprocess
 from detectors.experts.base import Architecture, fake_logit
 from detectors.training.recipe import Recipe
-from detectors.training.samples import Pool
-from detectors.types import U8
+from detectors.training.samples import Batch, Pool
 
 __all__ = ["Progress", "fit"]
 
@@ -69,10 +68,10 @@ def fit(
     native = Preprocess(size=0, mode="native", scale=view.scale, mean=view.mean, std=view.std, channels=view.channels)
     network.train()
     with (run / "log.jsonl").open("a", encoding="utf-8") as log:
-        for step, (pixels, labels) in _prefetch(pool, first, recipe.steps):
+        for step, batch in _prefetch(pool, first, recipe.steps):
             for group in optimiser.param_groups:
                 group["lr"] = _rate(recipe, step)
-            loss = _loss(network, preprocess.tensor(list(pixels), native), labels, recipe.smoothing)
+            loss = _loss(network, preprocess.tensor(list(batch.pixels), native), batch, recipe)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -92,11 +91,20 @@ def fit(
     network.eval()
 
 
-def _loss(network: Architecture, x: Tensor, labels: U8, smoothing: float) -> Tensor:
-    """Binary cross-entropy on the fake log-odds, labels smoothed towards one half."""
+def _loss(network: Architecture, x: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
+    """Cross-entropy on the fake log-odds, labels smoothed towards one half, plus the ranking of pairs.
+
+    The pair term, log(1 + exp(z_real - z_fake)) (RankNet; Burges et al., ICML 2005), sees only what a real and the fake
+    made from it do not share: subject and source cancel, the trace remains.
+    """
     logit = fake_logit(network(x), network.published.fake_index)
-    target = torch.from_numpy(labels.astype(np.float32)) * (1 - smoothing) + smoothing / 2
-    return nn.functional.binary_cross_entropy_with_logits(logit, target)
+    target = torch.from_numpy(batch.labels.astype(np.float32)) * (1 - recipe.smoothing) + recipe.smoothing / 2
+    loss = nn.functional.binary_cross_entropy_with_logits(logit, target)
+    if recipe.pair_weight > 0 and batch.paired.any():
+        real, fake = logit.chunk(2)
+        ranked = nn.functional.softplus(real - fake)[torch.from_numpy(batch.paired)]
+        loss = loss + recipe.pair_weight * ranked.mean()
+    return loss
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
@@ -123,10 +131,10 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def _prefetch(pool: Pool, first: int, steps: int) -> Iterator[tuple[int, tuple[U8, U8]]]:
+def _prefetch(pool: Pool, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
     """Batches in order, prepared by one thread; OpenCV and Pillow leave the interpreter lock while they work."""
     with ThreadPoolExecutor(1, thread_name_prefix="samples") as worker:
-        waiting: list[Future[tuple[U8, U8]]] = []
+        waiting: list[Future[Batch]] = []
         upcoming = first
         for step in range(first, steps):
             while upcoming < min(steps, step + _AHEAD):

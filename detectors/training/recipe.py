@@ -21,12 +21,14 @@ class Recipe(BaseModel):
         name, version: of the weights, as on the card.
         architecture, options: registry key and constructor arguments.
         preprocess: overrides of the architecture's published preprocessing, as on the card.
-        init: where the trunk starts; ``mobilenet-v2`` reads the ImageNet trunk from ``--backbones``.
+        init: where the network starts; ``mobilenet-v2`` reads the ImageNet trunk from ``--backbones``, NAME@VERSION
+            weights of the store with the same architecture.
         contents: which contents of the manifest are used; empty means all.
         sources_left_out: sources kept for measuring only.
         gate: the gate whose cut-outs are trained on, as in serving; null trains on whole frames.
         side: pixels of the random native crop of the 256 px wire image (or of the gate's 256 px view).
         made_share: part of the fakes that is made from the reals of the same batch, under the same augmentation.
+        pair_weight: weight of the ranking of such pairs beside the cross-entropy.
         kinds: which makers of ``detectors.training.fakes`` take part.
         batch: samples a step, half real and half fake.
         steps, warmup: optimiser steps; cosine decay after a linear warm-up.
@@ -47,12 +49,13 @@ class Recipe(BaseModel):
     architecture: str
     options: dict[str, Any] = Field(default_factory=dict)
     preprocess: dict[str, Any] = Field(default_factory=dict)
-    init: Literal["mobilenet-v2"] | None = None
+    init: str | None = Field(None, pattern=r"^(mobilenet-v2|[\w.-]+@[\w.-]+)$")
     contents: tuple[str, ...] = ()
     sources_left_out: tuple[str, ...] = ()
     gate: Literal["face"] | None = None
     side: int = Field(160, ge=32, le=256)
     made_share: float = Field(0.4, ge=0, le=1)
+    pair_weight: float = Field(0.0, ge=0)
     kinds: tuple[str, ...] = tuple(KINDS)
     batch: int = Field(32, ge=2, multiple_of=2)
     steps: int = Field(1000, ge=1)

@@ -58,7 +58,7 @@ def train(
     items = datasets.read(data)
     training, validation = datasets.split_by_group(items, recipe.validation, recipe.split_seed)
     gate = _gate(recipe, store)
-    network, init = _network(recipe, backbones)
+    network, init = _network(recipe, backbones, store)
     base = network.published
     view = replace(base.preprocess, **_tuples(recipe.preprocess))
     pool = Pool(training, recipe, gate)
@@ -90,15 +90,21 @@ def _measured(card: Card, network: Architecture, held: Pool, recipe: Recipe) -> 
     return replace(card, calibration=calibration, metrics={"validation": figures})
 
 
-def _network(recipe: Recipe, backbones: Path | None) -> tuple[Architecture, str]:
+def _network(recipe: Recipe, backbones: Path | None, store: Store) -> tuple[Architecture, str]:
+    """The network as the recipe's `init` has it, and what the card says of that."""
     torch.manual_seed(recipe.seed)
     kind = registry.architecture(recipe.architecture)
     if recipe.init is None:
         return kind(**recipe.options), ""
+    if "@" in recipe.init:
+        network = store.load(recipe.init).network
+        if not isinstance(network, kind):
+            raise ConfigError(f"recipe {recipe.name}: init {recipe.init} is no {recipe.architecture}")
+        return network, f"; started from {recipe.init}: {store.card(recipe.init).provenance}"
     if backbones is None or not backbones.is_dir():
         raise ConfigError(f"recipe {recipe.name}: init {recipe.init!r} needs --backbones DIR with the pretrained trunk")
-    network = kind.from_tflite_npz(backbones / "mobilenet_v2_100_ptq", **recipe.options)  # type: ignore[attr-defined]
-    return network, "; trunk: MobileNetV2 1.0 ImageNet weights by Google (Apache-2.0), fine-tuned end to end"
+    trunk = kind.from_tflite_npz(backbones / "mobilenet_v2_100_ptq", **recipe.options)  # type: ignore[attr-defined]
+    return trunk, "; trunk: MobileNetV2 1.0 ImageNet weights by Google (Apache-2.0), fine-tuned end to end"
 
 
 def _gate(recipe: Recipe, store: Store) -> Gate | None:

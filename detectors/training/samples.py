@@ -10,9 +10,11 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from detectors import augment, media
 from detectors.datasets import Item
@@ -22,7 +24,7 @@ from detectors.training import fakes
 from detectors.training.recipe import Recipe
 from detectors.types import U8, Label
 
-__all__ = ["Pool", "wire_view"]
+__all__ = ["Batch", "Pool", "wire_view"]
 
 _FRAMES_A_VIDEO = 12  # kept per training video: neighbours add little and memory much
 _TRACE = 0.5  # grey levels of mean difference below which a pair counts as the same picture
@@ -32,6 +34,21 @@ _TRIES = 60  # draws before a gate that will not fire is an error
 def wire_view(frame: U8, drawn: augment.Draw) -> U8:
     """What arrives on the wire of one frame: augmented, saved as JPEG at quality 75, decoded; ``uint8 [256,256,3]``."""
     return media.decode_image(media.encode_jpeg(augment.apply(drawn, frame))).pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One step's samples, first half real, second half fake.
+
+    Attributes:
+        pixels: ``uint8 [B, side, side, 3]``.
+        labels: ``uint8 [B]``, 1 for fake.
+        paired: ``bool [B / 2]``: whether sample B/2 + k was made from sample k, under the same augmentation.
+    """
+
+    pixels: U8
+    labels: npt.NDArray[np.uint8]
+    paired: npt.NDArray[np.bool_]
 
 
 class Pool:
@@ -55,12 +72,8 @@ class Pool:
         if not self._real:
             raise ValueError("the pool has no real item; reals are needed even to make fakes from")
 
-    def batch(self, step: int) -> tuple[U8, U8]:
-        """The batch of one step; depends on (seed, step) alone.
-
-        Returns:
-            ``uint8 [B, side, side, 3]`` and the labels ``uint8 [B]``, 1 for fake; first half real, second half fake.
-        """
+    def batch(self, step: int) -> Batch:
+        """The batch of one step; depends on (seed, step) alone."""
         half = self._recipe.batch // 2
         rng = np.random.default_rng([self._recipe.seed, step])
         seeds = rng.integers(0, 2**63, size=half)
@@ -71,8 +84,7 @@ class Pool:
             real, fake = self._pair(seed) if pair else (self._single(seed, self._real), self._single(seed, self._fake))
             reals.append(real)
             others.append(fake)
-        labels = np.repeat(np.array([0, 1], np.uint8), half)
-        return np.stack(reals + others), labels
+        return Batch(np.stack(reals + others), np.repeat(np.array([0, 1], np.uint8), half), made)
 
     def view(self, item: Item, seed: int) -> U8 | None:
         """One validation view of an item, whole (256 px); None where the recipe's gate does not fire."""
@@ -92,9 +104,12 @@ class Pool:
             level = augment.sample_level(rng, self._recipe.mix)
             drawn = augment.draw(rng, level, (frame.shape[0], frame.shape[1]))
             real, fake = self._gated(wire_view(frame, drawn)), self._gated(wire_view(made.pixels, drawn))
-            if real is not None and fake is not None and _differ(real, fake):
-                corner = rng.integers(0, 256 - self._recipe.side + 1, size=2)
-                return self._cropped(real, corner), self._cropped(fake, corner)
+            if real is None or fake is None:
+                continue
+            corner = rng.integers(0, 256 - self._recipe.side + 1, size=2)
+            real, fake = self._cropped(real, corner), self._cropped(fake, corner)
+            if _differ(real, fake):
+                return real, fake
         raise MediaGateError(self._recipe.gate)
 
     def _single(self, seed: int, sources: Mapping[str, list[Item]]) -> U8:

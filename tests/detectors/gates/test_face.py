@@ -22,7 +22,7 @@ from neurons.demo_media import photographs
 STORE = Store(paths.weights())
 PHOTOS = dict(photographs())
 FACES = ("astronaut", "grace_hopper")
-FACELESS = ("brick", "grass", "gravel", "moon", "coins", "rocket", "china", "flower", "ihc", "retina", "coffee")
+FACELESS = ("brick", "grass", "gravel", "coins", "rocket", "china", "flower", "coffee")
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from detectors.experts.mobilenet import MobileNetV2
 from detectors.training.loop import Progress, fit
 from detectors.training.recipe import Recipe
-from detectors.training.samples import Pool
+from detectors.training.samples import Batch, Pool
 from tests.detectors.training.pool_of_photos import write_pool
 
 RECIPE = Recipe(
@@ -58,14 +60,17 @@ def test_a_state_of_another_recipe_is_refused(pool: Pool, tmp_path: Path) -> Non
         list(fit(network(), pool, RECIPE.model_copy(update={"seed": 5}), VIEW, tmp_path))
 
 
-def test_it_learns_what_can_be_learned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pair_weight", [0.0, 1.0])
+def test_it_learns_what_can_be_learned(tmp_path: Path, pair_weight: float) -> None:
     class Flat(Pool):
         """Real is dark, fake is bright."""
 
-        def batch(self, step: int):  # type: ignore[no-untyped-def]
-            pixels, labels = super().batch(step)
-            return (pixels // 4 + labels[:, None, None, None] * 150).astype("uint8"), labels
+        def batch(self, step: int) -> Batch:
+            drawn = super().batch(step)
+            pixels = (drawn.pixels // 4 + drawn.labels[:, None, None, None] * 150).astype(np.uint8)
+            return replace(drawn, pixels=pixels)
 
-    recipe = RECIPE.model_copy(update={"steps": 40, "learning_rate": 1e-3, "smoothing": 0.0})
+    changes = {"steps": 40, "learning_rate": 1e-3, "smoothing": 0.0, "pair_weight": pair_weight}
+    recipe = RECIPE.model_copy(update=changes)
     last = list(fit(network(), Flat(write_pool(tmp_path), recipe), recipe, VIEW, tmp_path / "run", log_every=10))[-1]
     assert last.loss < 0.3

@@ -22,21 +22,23 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 
 def test_a_batch_is_half_real_half_fake_and_of_the_recipes_size(pool: Pool) -> None:
-    pixels, labels = pool.batch(0)
-    assert pixels.shape == (8, 64, 64, 3)
-    assert labels.tolist() == [0] * 4 + [1] * 4
+    batch = pool.batch(0)
+    assert batch.pixels.shape == (8, 64, 64, 3)
+    assert batch.paired.shape == (4,)
+    assert batch.labels.tolist() == [0] * 4 + [1] * 4
 
 
 def test_a_batch_depends_on_seed_and_step_alone(pool: Pool, tmp_path: Path) -> None:
     again = Pool(write_pool(tmp_path), RECIPE)
     pool.batch(7)  # what was drawn before must not matter
-    assert np.array_equal(pool.batch(3)[0], again.batch(3)[0])
-    assert not np.array_equal(pool.batch(3)[0], pool.batch(4)[0])
+    assert np.array_equal(pool.batch(3).pixels, again.batch(3).pixels)
+    assert not np.array_equal(pool.batch(3).pixels, pool.batch(4).pixels)
 
 
 def test_pairs_share_their_augmentation(pool: Pool) -> None:
     paired = Pool(pool.items, RECIPE.model_copy(update={"made_share": 1.0}))
-    pixels, _ = paired.batch(1)
+    assert paired.batch(1).paired.all()
+    pixels = paired.batch(1).pixels
     for real, fake in zip(pixels[:4], pixels[4:], strict=True):
         assert np.corrcoef(real[::8, ::8].astype(float).ravel(), fake[::8, ::8].astype(float).ravel())[0, 1] > 0.5
         assert not np.array_equal(real, fake)
@@ -44,8 +46,10 @@ def test_pairs_share_their_augmentation(pool: Pool) -> None:
 
 def test_a_pool_without_fakes_makes_them_all(pool: Pool) -> None:
     reals = Pool([i for i in pool.items if i.label == Label.REAL], RECIPE.model_copy(update={"made_share": 0.0}))
-    pixels, labels = reals.batch(0)
-    assert labels.sum() == 4
+    batch = reals.batch(0)
+    assert batch.labels.sum() == 4
+    assert batch.paired.all()
+    pixels = batch.pixels
     assert not np.array_equal(pixels[:4], pixels[4:])
 
 
@@ -66,8 +70,9 @@ def test_the_gate_decides_what_is_seen(pool: Pool) -> None:
         def __call__(self, image: U8) -> Gated | None:
             return Gated(np.full((256, 256, 3), 77, np.uint8), 1.0)
 
-    pixels, _ = Pool(pool.items, RECIPE.model_copy(update={"made_share": 0.0}), Corner()).batch(0)
-    assert (pixels == 77).all()
+    batch = Pool(pool.items, RECIPE.model_copy(update={"made_share": 0.0}), Corner()).batch(0)
+    assert (batch.pixels == 77).all()
+    assert not batch.paired.any()
 
 
 def test_a_gate_that_never_fires_is_an_error_not_a_loop(pool: Pool) -> None:

@@ -31,7 +31,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "ffhq-128": ("face", face),
         "wall": ("general", photos["brick"]),
         "crowd": ("people", photos["china"]),
-        "paintings": ("art", photos["hubble_deep_field"]),
+        "paintings": ("art", photos["flower"]),
     }
     with (root / "manifest.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, [*datasets.COLUMNS])

@@ -5,7 +5,7 @@ CONFORMANCE := .venv-conformance
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup setup-conformance demo test lint types check bench-serve train-first clean
+.PHONY: setup setup-conformance demo test lint types check bench-serve bench-camo clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -37,6 +37,9 @@ check: lint types test
 
 bench-serve: setup setup-conformance
 	$(BIN)/python scripts/bench_serve.py $(ARGS)
+
+bench-camo: setup
+	$(BIN)/python scripts/bench_camo.py $(ARGS)
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache

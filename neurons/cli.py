@@ -226,3 +226,7 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         sys.argv = saved
     return 0
+
+
+if __name__ == "__main__":
+    main()

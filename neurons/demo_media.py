@@ -1,10 +1,10 @@
 """The demo's media: real photographs that came with declared dependencies, and fakes made from them.
 
 Nothing is fetched. The photographs are those that scikit-image, scikit-learn and matplotlib install; what no camera
-took of things in daily life (logos, charts, phantoms, microscopes, telescopes) is left out. Square parts of them are the real images; pans over them, with
-sensor noise, the real videos. Every fake is made by ``detectors.training.fakes`` from such a part, and saved exactly as
-the real ones are. The set is a smoke test: a dozen photographs say whether the whole way works, not how well a
-detector generalises.
+took of things in daily life (logos, charts, phantoms, microscopes, telescopes) is left out. Square parts of them are
+the real images; pans over them, with sensor noise, the real videos. Every fake is made by ``detectors.training.fakes``
+from such a part, and saved exactly as the real ones are. The set is a smoke test: a dozen photographs say whether the
+whole way works, not how well a detector generalises.
 """
 
 from __future__ import annotations

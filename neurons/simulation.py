@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import ipaddress
 import re
 import time
@@ -295,7 +296,7 @@ class _Asker:
                 self._session.request(
                     request.method,
                     url,
-                    data=request.body,
+                    data=io.BytesIO(request.body),  # aiohttp warns of large bodies that are plain bytes
                     headers=dict(request.headers),
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None),

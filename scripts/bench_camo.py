@@ -2,8 +2,8 @@
 
     make bench-camo
 
-Starts the miner as a process, asks it over HTTP one challenge at a time, and prints what the project wants to reach beside
-what it reaches. JSON goes to ``build/bench-camo.json``.
+Starts the miner as a process, asks it over HTTP one challenge at a time, and prints what the project wants to reach
+beside what it reaches. JSON goes to ``build/bench-camo.json``.
 """
 
 from __future__ import annotations

@@ -87,18 +87,18 @@ def test_wallet_miner_and_simulation(folder: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     words = [w.replace("8091", port) for w in command("neurons/miner.py")]
-    miner = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as miner:
         assert miner.stdout is not None
-        serving = json.loads(miner.stdout.readline())
-        assert serving["event"] == "serving"
-        assert serving["hotkey"] == hotkey
-        words = [w.replace("8091", port).replace("HOTKEY", hotkey) for w in command("simulate")]
-        words[words.index("--count") + 1] = "6"
-        assert "reward" in run(words, folder).lower()
-        assert list((folder / "build" / "simulation").glob("report.json"))
-    finally:
-        miner.send_signal(signal.SIGTERM)
+        try:
+            serving = json.loads(miner.stdout.readline())
+            assert serving["event"] == "serving"
+            assert serving["hotkey"] == hotkey
+            words = [w.replace("8091", port).replace("HOTKEY", hotkey) for w in command("simulate")]
+            words[words.index("--count") + 1] = "6"
+            assert "reward" in run(words, folder).lower()
+            assert list((folder / "build" / "simulation").glob("report.json"))
+        finally:
+            miner.send_signal(signal.SIGTERM)
         assert miner.wait(30) == 0
 
 
@@ -108,10 +108,14 @@ def test_without_offline_the_miner_says_what_is_missing(folder: Path) -> None:
 
 
 def test_import_and_list(folder: Path) -> None:
-    card = registry.published_cards()["ucf"]
-    torch.save({f"module.{k}": v for k, v in registry.build(card).state_dict().items()}, folder / "ucf_best.pth")
+    published = registry.architecture("ucf")(inference_only=False).state_dict()
+    torch.save({f"module.{k}": v for k, v in published.items()}, folder / "ucf_best.pth")
     store = ["--store", str(folder / "weights")]
-    assert "600 tensors fit" in run([*command("weights import"), *store], folder)
+    said = run([*command("weights import"), *store], folder)
+    assert len(published) == 600
+    assert "293 tensors fit" in said
+    assert "ignored (307)" in said
+    assert "stored as ucf-face@1.0.0" in said
     assert "ucf-face@1.0.0" in run([*command("weights list"), *store], folder)
     (folder / "ucf_best.pth").unlink()
 

@@ -51,7 +51,8 @@ def import_file(
     report = import_weights(
         file, store=_store(store), version=version, preset=preset, name=name, options=_options(options)
     )
-    return str(report)
+    stored = report.card.key if report.card else ""
+    return f"{report}\nstored as {stored}; `deepfake-miner weights activate {stored}` points the name at it"
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any] | None:

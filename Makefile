@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/deepfake-miner demo --out build/demo $(ARGS)
 
 test: setup setup-conformance
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -47,13 +47,16 @@ def scores(detector: Camo, items: Sequence[Item], names: Sequence[str], views: i
     return evaluate.score(logits, pool, items, views, seed=7)
 
 
-def figures(scored: evaluate.Scored, columns: dict[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, values in columns.items():
-        ran = np.isfinite(values)
-        part = evaluate.Scored(values, scored.fake, scored.sources, scored.groups).part(ran)
-        found[name] = {k: v for k, v in evaluate.summary(part).items() if k != "sources"}
-    return found
+def masks(scored: evaluate.Scored) -> dict[str, Any]:
+    """Which views count: the pool's own, or the reals against the fakes made from them."""
+    made = np.array([source.startswith("made:") for source in scored.sources])
+    return {"pool": ~made, "made": made | ~scored.fake}
+
+
+def row(scored: evaluate.Scored, values: Any, there: Any) -> dict[str, Any]:
+    """The figures of one column where its expert ran."""
+    part = evaluate.Scored(values, scored.fake, scored.sources, scored.groups).part(np.isfinite(values) & there)
+    return {k: v for k, v in evaluate.summary(part).items() if k != "sources"}
 
 
 def learned(found: MergeFit, names: Sequence[str], logits: Any) -> Any:
@@ -127,7 +130,10 @@ def main() -> None:
             "slope": found.slope,
             "intercept": found.intercept,
         },
-        "figures": figures(reporting, columns),
+        "figures": {
+            name: {column: row(reporting, values, there) for column, values in columns.items()}
+            for name, there in masks(reporting).items()
+        },
     }
     unseen = [i for i in held if not evaluate.fits(f"{i.source}/{i.group}")]
     report["reward sn34-2.0, learned"] = reward(detector, unseen, options.challenges, range(options.runs))

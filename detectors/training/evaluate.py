@@ -16,10 +16,11 @@ from detectors.datasets import Item
 from detectors.training.samples import Pool
 from detectors.types import U8, Label
 
-__all__ = ["Scored", "auc_interval", "fits", "halves", "score", "summary"]
+__all__ = ["Scored", "auc_interval", "fits", "halves", "parts", "score", "summary"]
 
 F64 = npt.NDArray[np.float64]
 _CHUNK = 32
+_MADE = "made:"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,27 +46,41 @@ class Scored:
 
 
 def score(logits: Callable[[Sequence[U8]], F64], pool: Pool, items: Sequence[Item], views: int, seed: int) -> Scored:
-    """Draws `views` challenges of each item and scores them; views on which the recipe's gate is shut are absent."""
-    seen: list[tuple[U8, Item]] = []
+    """Draws `views` challenges of each item and scores them; views on which the recipe's gate is shut are absent.
+
+    Every real item also gives as many fakes made from it, under the source ``made:KIND`` and the item's own group.
+    """
+    shown: list[tuple[bool, str, str]] = []
     values: list[F64] = []
     waiting: list[U8] = []
-    for number, item in enumerate(items):
-        for k in range(views):
-            view = pool.view(item, seed * 1_000_003 + number * views + k)
-            if view is not None:
-                seen.append((view[:0], item))
-                waiting.append(view)
+
+    def add(view: U8, fake: bool, source: str, group: str) -> None:
+        shown.append((fake, source, group))
+        waiting.append(view)
         if len(waiting) >= _CHUNK:
             values.append(logits(waiting))
             waiting.clear()
+
+    for number, item in enumerate(items):
+        group = f"{item.source}/{item.group}"
+        for k in range(views):
+            draw = seed * 1_000_003 + number * views + k
+            view = pool.view(item, draw)
+            if view is not None:
+                add(view, item.label != Label.REAL, item.source, group)
+            made = pool.made_view(item, draw) if item.label == Label.REAL else None
+            if made is not None:
+                add(made[0], True, f"{_MADE}{made[1]}", group)
     if waiting:
         values.append(logits(waiting))
-    return Scored(
-        logits=np.concatenate(values) if values else np.empty(0),
-        fake=np.array([item.label != Label.REAL for _, item in seen], dtype=bool),
-        sources=tuple(item.source for _, item in seen),
-        groups=tuple(f"{item.source}/{item.group}" for _, item in seen),
-    )
+    fake, sources, groups = zip(*shown, strict=True) if shown else ((), (), ())
+    return Scored(np.concatenate(values) if values else np.empty(0), np.array(fake, dtype=bool), sources, groups)
+
+
+def parts(scored: Scored) -> dict[str, Scored]:
+    """``pool``: the data's own reals and fakes; ``made``: its reals against the fakes made from them."""
+    made = np.array([source.startswith(_MADE) for source in scored.sources], dtype=bool)
+    return {"pool": scored.part(~made), "made": scored.part(made | ~scored.fake)}
 
 
 def fits(group: str) -> bool:

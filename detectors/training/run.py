@@ -86,8 +86,9 @@ def _measured(card: Card, network: Architecture, held: Pool, recipe: Recipe) -> 
     fitting, reporting = evaluate.halves(scored)
     calibration = fit_platt(fitting.logits, fitting.fake)
     logits = calibration.slope * reporting.logits + calibration.intercept
-    figures = evaluate.summary(dataclasses.replace(reporting, logits=logits))
-    return replace(card, calibration=calibration, metrics={"validation": figures})
+    calibrated = evaluate.parts(dataclasses.replace(reporting, logits=logits))
+    figures = {name: evaluate.summary(part) for name, part in calibrated.items()}
+    return replace(card, calibration=calibration, metrics=figures)
 
 
 def _network(recipe: Recipe, backbones: Path | None, store: Store) -> tuple[Architecture, str]:

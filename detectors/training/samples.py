@@ -94,6 +94,15 @@ class Pool:
         seen = wire_view(frame, augment.draw(rng, level, (frame.shape[0], frame.shape[1])))
         return self._gated(seen)
 
+    def made_view(self, item: Item, seed: int) -> tuple[U8, str] | None:
+        """One validation view of a fake made from a real item, whole, and its kind; None where the gate is shut."""
+        rng = np.random.default_rng([seed, 4])
+        frame = self._frame(item, rng)
+        made = fakes.make(frame, rng, self._recipe.kinds[int(rng.integers(len(self._recipe.kinds)))])
+        level = augment.sample_level(rng, self._recipe.mix)
+        seen = self._gated(wire_view(made.pixels, augment.draw(rng, level, (frame.shape[0], frame.shape[1]))))
+        return None if seen is None else (seen, made.kind)
+
     def _pair(self, seed: int) -> tuple[U8, U8]:
         """A real and a fake made from it, same augmentation, same crop."""
         for attempt in range(_TRIES):

@@ -26,8 +26,8 @@ def listing(root: Path | None) -> Iterator[str]:
     pointer = store.pointer()
     for card in store.cards():
         mark = "*" if pointer.get(card.name) == card.version else " "
-        auc = card.metrics.get("validation", {}).get("auc")
-        figure = f", validation AUC {auc:.3f}" if isinstance(auc, float) else ""
+        auc = card.metrics.get("pool", {}).get("auc")
+        figure = f", AUC on held-out groups {auc:.3f}" if isinstance(auc, float) else ""
         yield f"{mark} {card.key}  {card.architecture}{figure}  {card.licence_weights}"
 
 

@@ -32,9 +32,11 @@ def test_a_recipe_becomes_weights_with_a_card_that_say_what_they_are(tmp_path: P
     card = run.train(tmp_path / "tiny.yaml", data=tmp_path / "data", store=store, run=tmp_path / "run")
     assert card.key == "tiny@0.0.1"
     assert card.preprocess.size == 64
-    figures = card.metrics["validation"]
-    assert 0 < figures["views"] < len(items)
-    assert 0.0 <= figures["auc"] <= 1.0
+    assert set(card.metrics) == {"pool", "made"}
+    for figures in card.metrics.values():
+        assert 0 < figures["views"] < len(items)
+        assert 0.0 <= figures["auc"] <= 1.0
+    assert all(s.startswith("made:") or s in ("cat", "cup") for s in card.metrics["made"]["sources"])
     assert "cat" in card.provenance
     image = Media(np.zeros((80, 90, 3), np.uint8))
     assert 0.0 <= store.load("tiny@0.0.1").predict([image])[0].p_fake <= 1.0

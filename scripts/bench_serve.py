@@ -23,11 +23,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import uvloop
-from bench_load import Requests, Tally, drive
 from rich.console import Console
 from rich.table import Table
 
 from neurons import keys
+from scripts.bench_load import Requests, Tally, drive
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE_BYTES = 60_000

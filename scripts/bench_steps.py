@@ -15,8 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import orjson
-from bench_load import Requests
-from bench_serve import IMAGE_BYTES
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +22,8 @@ from detectors.types import Prediction
 from neurons import keys, wire
 from neurons.wire.base import Request
 from neurons.wire.encoding import decode_base64, parse_object
+from scripts.bench_load import Requests
+from scripts.bench_serve import IMAGE_BYTES
 
 
 def parsed(raw: bytes) -> Request:

@@ -113,6 +113,7 @@ def main() -> None:
     names = list(detector.config.experts)
     scored = scores(detector, held, names, options.views)
     fitting, reporting = evaluate.halves(scored)
+    fitting = evaluate.balanced(fitting)
     found = fit_merge(fitting.logits, fitting.fake)
     if options.write:
         write(found, names, config)

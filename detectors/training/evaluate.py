@@ -16,7 +16,7 @@ from detectors.datasets import Item
 from detectors.training.samples import Pool
 from detectors.types import U8, Label
 
-__all__ = ["Scored", "auc_interval", "fits", "halves", "parts", "score", "summary"]
+__all__ = ["Scored", "auc_interval", "balanced", "fits", "halves", "parts", "score", "summary"]
 
 F64 = npt.NDArray[np.float64]
 _CHUNK = 32
@@ -92,6 +92,17 @@ def halves(scored: Scored) -> tuple[Scored, Scored]:
     """(for fitting, for reporting), split by group, the same for every expert."""
     fitting = np.array([fits(group) for group in scored.groups], dtype=bool)
     return scored.part(fitting), scored.part(~fitting)
+
+
+def balanced(scored: Scored, seed: int = 0) -> Scored:
+    """As many reals as fakes, the larger class thinned at random: validators send half of each."""
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(scored.fake == value) for value in (False, True)]
+    count = min(len(members) for members in classes)
+    chosen = np.zeros(len(scored.fake), dtype=bool)
+    for members in classes:
+        chosen[rng.permutation(members)[:count]] = True
+    return scored.part(chosen)
 
 
 def auc_interval(scored: Scored, *, rounds: int = 400, seed: int = 0) -> tuple[float, float, float]:

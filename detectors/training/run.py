@@ -84,6 +84,7 @@ def _measured(card: Card, network: Architecture, held: Pool, recipe: Recipe) -> 
     detector = NeuralDetector(card, network)
     scored = evaluate.score(detector.logits, held, held.items, recipe.views, recipe.seed + 1)
     fitting, reporting = evaluate.halves(scored)
+    fitting = evaluate.balanced(fitting)
     calibration = fit_platt(fitting.logits, fitting.fake)
     logits = calibration.slope * reporting.logits + calibration.intercept
     calibrated = evaluate.parts(dataclasses.replace(reporting, logits=logits))

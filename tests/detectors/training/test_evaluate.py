@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detectors.training.evaluate import Scored, auc_interval, summary
+from detectors.training.evaluate import Scored, auc_interval, balanced, parts, summary
 
 
 def scored(logits: list[float], fake: list[bool]) -> Scored:
@@ -47,3 +47,17 @@ def test_a_part_keeps_what_belongs_together() -> None:
     assert part.logits.tolist() == [1.0, 3.0]
     assert part.sources == ("s0", "s0")
     assert part.groups == ("g0", "g2")
+
+
+def test_balanced_keeps_all_of_the_smaller_class() -> None:
+    found = balanced(scored([float(k) for k in range(9)], [True] * 6 + [False] * 3))
+    assert found.fake.sum() == 3
+    assert found.logits[~found.fake].tolist() == [6.0, 7.0, 8.0]
+
+
+def test_parts_share_their_reals() -> None:
+    sources = ("cat", "cat", "made:grid", "gan")
+    views = Scored(np.arange(4.0), np.array([False, False, True, True]), sources, ("a", "b", "a", "c"))
+    found = parts(views)
+    assert found["pool"].sources == ("cat", "cat", "gan")
+    assert found["made"].sources == ("cat", "cat", "made:grid")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons.openmp import sleep_while_waiting
+from neurons.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from detectors.types import Prediction
@@ -116,7 +116,7 @@ def miner(context: typer.Context) -> None:
     """Run the miner; takes the flags of `python neurons/miner.py` (see `deepfake-miner miner --help`)."""
     from neurons import miner as entry  # noqa: PLC0415
 
-    raise typer.Exit(entry.main(context.args))
+    entry.leave(entry.main(context.args))
 
 
 @app.command()

@@ -8,11 +8,13 @@ JSON on standard output; everything else goes to standard error.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if __package__ in (
     None,
@@ -21,8 +23,8 @@ if __package__ in (
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from neurons import logs
-from neurons.openmp import sleep_while_waiting
 from neurons.settings import MinerSettings, SettingsError, load
+from neurons.threads import THREAD, sleep_while_waiting
 
 if TYPE_CHECKING:
     from detectors.types import Detector
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from neurons.server import App
     from neurons.wire.base import Wire
 
-__all__ = ["build", "listen_of", "main", "wires"]
+__all__ = ["build", "leave", "listen_of", "main", "wires"]
 
 _USAGE, _WEIGHTS, _CHAIN, _BIND = 2, 4, 5, 6
 
@@ -186,5 +188,18 @@ def _fail(code: int, message: str) -> int:
     return code
 
 
+def leave(code: int) -> NoReturn:
+    """Ends the process with `code`, also when an inference that never came back still holds its thread.
+
+    Tearing the interpreter down under a thread that is inside torch aborts the process (SIGABRT instead of `code`), so
+    then the process ends without teardown.
+    """
+    if any(thread.name == THREAD and thread.is_alive() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from detectors.errors import DetectorError
 from detectors.types import Modality, Prediction
 from neurons.pipeline import JudgesChallenges, Outcome
+from neurons.threads import THREAD
 from neurons.wire.base import Challenge, Refusal
 
 __all__ = ["CallerGone", "Limits", "Overloaded", "Scheduler", "Ticket"]
@@ -29,6 +30,7 @@ __all__ = ["CallerGone", "Limits", "Overloaded", "Scheduler", "Ticket"]
 _log = logging.getLogger(__name__)
 
 Ticket = asyncio.Future[Outcome]
+_JOIN_S = 3.0  # for the inference thread to end, once it has nothing to do
 _RESERVE = 1.25  # an estimate of the whole queue's time is trusted to four fifths of the time there is
 _WEIGHT: dict[Modality, int] = {"image": 1, "video": 4}  # a video of 24 frames costs a batch several images' time
 
@@ -183,7 +185,10 @@ class Scheduler:
         return entry.ticket
 
     async def aclose(self, grace_s: float = 10.0) -> None:
-        """Stops admitting, lets what was admitted finish for `grace_s` seconds, refuses the rest, ends the thread."""
+        """Stops admitting, lets what was admitted finish for `grace_s` seconds, refuses the rest, ends the thread.
+
+        A judge that does not come back keeps its thread, a daemon (see ``neurons.miner.leave``).
+        """
         self._closing = True
         if self._queue or self._running is not None:
             self._idle.clear()
@@ -195,6 +200,10 @@ class Scheduler:
             entry.waits = False
             self._refuse(entry, Overloaded("closing", "the miner is shutting down", 10))
         self._jobs.put(None)
+        worker = self._worker
+        if worker is not None and self._running is None:
+            # Ended before the interpreter is: torch's thread-local parts abort the process when they outlive it.
+            await asyncio.to_thread(worker.join, _JOIN_S)
 
     def _patience(self, timeout_s: float | None) -> float:
         """Seconds from now to the deadline."""
@@ -292,7 +301,7 @@ class Scheduler:
             entry.waits = False
         if self._worker is None:
             # A daemon: a judge that hangs must not keep the process from exiting after the grace period.
-            self._worker = threading.Thread(target=self._work, name="judge", daemon=True)
+            self._worker = threading.Thread(target=self._work, name=THREAD, daemon=True)
             self._worker.start()
         self._jobs.put(batch)
 

@@ -1,10 +1,13 @@
-"""How OpenMP's threads wait: asleep. The miner shares its cores with its own server."""
+"""Threads of the miner's process: how OpenMP's wait (asleep), and the name of the one that infers."""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["sleep_while_waiting"]
+__all__ = ["THREAD", "sleep_while_waiting"]
+
+THREAD = "judge"
+"""Name of the scheduler's inference thread."""
 
 
 def sleep_while_waiting() -> None:

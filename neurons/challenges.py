@@ -26,7 +26,7 @@ from detectors.errors import ConfigError, MediaError, MediaReason
 from detectors.media import LOCAL_LIMITS, decode_image, encode_jpeg, encode_jpeg_frames
 from detectors.types import U8, Label, Modality
 
-__all__ = ["FRAMES", "Issued", "MediaSet", "Stream", "stream"]
+__all__ = ["FRAMES", "Issued", "MediaSet", "Stream"]
 
 FRAMES: Mapping[Mix, tuple[int, int]] = MappingProxyType({"2.0": (8, 24), "2.2": (8, 129)})
 """Fewest and most frames of one clip, by the validators' version."""
@@ -255,20 +255,6 @@ class Stream:
             self._skipped[path] = unusable.reason
         if new:
             _log.warning("media file %s is left out: %s", unusable.item.path, unusable.reason)
-
-
-def stream(
-    media: MediaSet,
-    *,
-    mix: Mix = "2.0",
-    seed: int = 0,
-    count: int = 60,
-    video_share: float = 0.5,
-    frames: tuple[int, int] | None = None,
-    balanced: bool = False,
-) -> Stream:
-    """A :class:`Stream`, whose arguments these are."""
-    return Stream(media, mix=mix, seed=seed, count=count, video_share=video_share, frames=frames, balanced=balanced)
 
 
 class _UnusableError(Exception):

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from detectors.jpeg_frames import split_jpegs
-from neurons.challenges import Issued, MediaSet, stream
+from neurons.challenges import Issued, MediaSet, Stream
 from neurons.keys import Keypair
 from neurons.ledger import Ledger
 from neurons.live import Board, table
@@ -88,7 +88,7 @@ async def conduct(job: Job, key: Keypair, console: Console, title: str) -> Resul
     """
     names = [endpoint.name for endpoint in job.plan.endpoints]
     result = Result(Ledger(names, job.profiles))
-    challenges = stream(
+    challenges = Stream(
         job.media,
         mix=job.profiles[0].mix,
         seed=job.plan.seed,

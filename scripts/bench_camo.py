@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detectors import paths
-from neurons.challenges import MediaSet, stream
+from neurons.challenges import MediaSet, Stream
 from neurons.demo_media import media_set
 from neurons.keys import create_throwaway
 from neurons.processes import MinerProcess
@@ -34,7 +34,7 @@ VIDEO_FRAMES = 24
 async def ask(endpoint: Endpoint, media: MediaSet, wallets: Path, *, share: float, count: int) -> list[float]:
     """Milliseconds from request to last byte of `count` challenges, one at a time; silence is an error."""
     key = create_throwaway(wallets, "validator")
-    challenges = stream(media, seed=5, count=count, video_share=share, frames=(VIDEO_FRAMES, VIDEO_FRAMES))
+    challenges = Stream(media, seed=5, count=count, video_share=share, frames=(VIDEO_FRAMES, VIDEO_FRAMES))
     taken = []
     async for exchange in simulate(Plan((endpoint,), seed=5), challenges, key=key):
         reply = exchange.replies[endpoint.name]

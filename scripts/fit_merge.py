@@ -28,7 +28,7 @@ from detectors.training import evaluate
 from detectors.training.recipe import Recipe
 from detectors.training.samples import Pool
 from detectors.types import Media
-from neurons.challenges import MediaSet, stream
+from neurons.challenges import MediaSet, Stream
 from neurons.pipeline import Judge
 from neurons.rewards import PROFILES, Tracker
 from neurons.wire.base import Challenge
@@ -73,7 +73,7 @@ def reward(detector: Camo, items: Sequence[Item], count: int, seeds: Sequence[in
     for seed in seeds:
         tracker = Tracker(PROFILES["sn34-2.0"])
         value = 0.0
-        for issued in stream(MediaSet(tuple(items), "held out"), mix="2.0", seed=seed, count=count):
+        for issued in Stream(MediaSet(tuple(items), "held out"), mix="2.0", seed=seed, count=count):
             image = issued.modality == "image"
             asked = Challenge(issued.modality, issued.payload, "image" if image else "jpeg-frames", "float")
             answer = judge.judge([asked], None)[0]

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from detectors import preprocess
 from detectors.card import Card
 from detectors.errors import ConfigError, PredictionError, WeightsError
+from detectors.merge import sigmoid
+from detectors.sampling import middle_indices
 from detectors.types import U8, Media, Prediction
 
 __all__ = ["Architecture", "NeuralDetector", "fake_logit"]
@@ -153,7 +155,7 @@ class NeuralDetector:
 
     def _prediction(self, scores: Sequence[float], partial: bool, milliseconds: float) -> Prediction:
         name = self._card.name
-        p_fake = _sigmoid(math.fsum(scores) / len(scores))
+        p_fake = sigmoid(math.fsum(scores) / len(scores))
         return Prediction(
             probabilities=Prediction.split(p_fake),
             route=(name,),
@@ -170,11 +172,11 @@ class NeuralDetector:
         """What of a media is judged: ``[1, H, W, 3]`` frames, or clips ``[t, H, W, 3]`` with t <= the card's frames."""
         frames, length = media.frames, self._card.frames
         if length == 1:
-            return [frames[i : i + 1] for i in _evenly(len(frames), self.max_frames or _FRAMES_OF_A_VIDEO)]
+            return [frames[i : i + 1] for i in middle_indices(len(frames), self.max_frames or _FRAMES_OF_A_VIDEO)]
         clips = [frames[s : s + length] for s in range(0, len(frames), length)]
         if self.max_frames is None:
             return clips
-        return [clips[i] for i in _evenly(len(clips), max(1, self.max_frames // length))]
+        return [clips[i] for i in middle_indices(len(clips), max(1, self.max_frames // length))]
 
     def _forward(self, inputs: Sequence[U8]) -> F64:
         """Calibrated fake logits ``[N]`` of one chunk; inputs of the same shape share a forward pass."""
@@ -202,15 +204,3 @@ class NeuralDetector:
     def _tensor(self, frames: U8) -> Tensor:
         x = preprocess.tensor(list(frames), self._card.preprocess, self._card.residual)
         return x[0] if self._card.frames == 1 else preprocess.pad_frames(x, self._card.frames, self.network.padding)
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """At most `most` indices of range(count), the middles of equal parts; all of them where they fit."""
-    taken = min(count, most)
-    return [(2 * i + 1) * count // (2 * taken) for i in range(taken)]
-
-
-def _sigmoid(z: float) -> float:
-    """Without overflow for any finite z."""
-    e = math.exp(-abs(z))
-    return 1.0 / (1.0 + e) if z >= 0 else e / (1.0 + e)

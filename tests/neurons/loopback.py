@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import io
-import struct
 import threading
 import uuid
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -26,6 +24,7 @@ from neurons.scheduler import Limits, Scheduler
 from neurons.server import BodyLimits, build_app
 from neurons.wire.base import Challenge, Request
 from neurons.wire.client import challenge_request
+from tests.detectors.fixtures_media import png_header
 
 __all__ = [
     "ALICE",
@@ -54,16 +53,6 @@ def jpeg(side: int = 64, seed: int = 0) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=90)
     return stream.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is large and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
 
 
 GOOD = jpeg()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from detectors import paths
 from detectors.errors import ConfigError
-from neurons.challenges import stream
+from neurons.challenges import Stream
 from neurons.demo import max_merge, run_demo
 from neurons.explain import explain
 from neurons.standins import STANDINS
@@ -38,7 +38,7 @@ def test_max_merge_refuses_what_is_no_configuration(tmp_path: Path, text: str | 
 
 
 def test_routes_are_looked_up_for_images_and_videos_and_left_out_where_there_is_none(tmp_path: Path) -> None:
-    challenges = {issued.index: issued for issued in stream(media_set(tmp_path), seed=3, count=8)}
+    challenges = {issued.index: issued for issued in Stream(media_set(tmp_path), seed=3, count=8)}
     assert {issued.modality for issued in challenges.values()} == {"image", "video"}
     found = explain(Sleeper(), challenges)
     assert set(found) == set(challenges)

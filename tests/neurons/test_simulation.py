@@ -11,7 +11,7 @@ import pytest
 from detectors.errors import ConfigError
 from detectors.types import Detector
 from neurons import keys
-from neurons.challenges import Issued, MediaSet, stream
+from neurons.challenges import Issued, MediaSet, Stream
 from neurons.simulation import Endpoint, Exchange, Plan, Reply, parse_endpoint, request_id, simulate
 from neurons.standins import Constant, serve_in_process
 from neurons.wire.client import WIRES
@@ -93,7 +93,7 @@ def test_every_wire_carries_the_same_media(media: MediaSet, tmp_path: Path) -> N
     detectors: dict[str, Detector] = {wire: Sleeper() for wire in WIRES}
     with serve_in_process(detectors, tmp_path) as served:
         endpoints = tuple(Endpoint(e.name, e.url, e.hotkey, e.name) for e in served)
-        exchanges = run(Plan(endpoints, 0), list(stream(media, seed=3, count=8)))
+        exchanges = run(Plan(endpoints, 0), list(Stream(media, seed=3, count=8)))
     assert {e.modality for e in exchanges} == {"image", "video"}
     for exchange in exchanges:
         said = [reply.p_fake for reply in exchange.replies.values()]
@@ -107,7 +107,7 @@ def test_same_seed_same_challenges_and_answers(media: MediaSet, tmp_path: Path, 
     seen = []
     with serve_in_process({"rough": Sleeper()}, tmp_path) as served:
         for width in (1, in_flight):
-            exchanges = run(Plan(tuple(served), 5, in_flight=width), list(stream(media, seed=5, count=8)))
+            exchanges = run(Plan(tuple(served), 5, in_flight=width), list(Stream(media, seed=5, count=8)))
             seen.append([(e.issued.index, e.sha256, e.size, e.replies["rough"].answer) for e in exchanges])
     assert seen[0] == seen[1]
     assert [index for index, *_ in seen[0]] == list(range(8))
@@ -117,7 +117,7 @@ def test_same_seed_same_challenges_and_answers(media: MediaSet, tmp_path: Path, 
 def test_a_slow_miner_does_not_distort_another(media: MediaSet, tmp_path: Path, together: bool) -> None:
     detectors: dict[str, Detector] = {"slow": Sleeper(0.5), "fast": Constant("fast", 0.5)}
     with serve_in_process(detectors, tmp_path) as served:
-        exchanges = run(Plan(tuple(served), 0, together=together), list(stream(media, count=4)))
+        exchanges = run(Plan(tuple(served), 0, together=together), list(Stream(media, count=4)))
     fast = sorted(e.replies["fast"].seconds for e in exchanges)
     assert min(e.replies["slow"].seconds for e in exchanges) >= 0.5
     assert fast[len(fast) // 2] < 0.3
@@ -158,7 +158,7 @@ def test_what_a_miner_may_do_wrong(media: MediaSet, answer: bytes | None, failur
     async def once() -> Reply:
         async with raw_server(answer) as url:
             plan = Plan((Endpoint("bad", url, HOTKEY),), 0, timeout_s=0.3)
-            async for exchange in simulate(plan, stream(media, count=1), key=VALIDATOR):
+            async for exchange in simulate(plan, Stream(media, count=1), key=VALIDATOR):
                 return exchange.replies["bad"]
         raise AssertionError("no exchange")
 
@@ -171,7 +171,7 @@ def test_what_a_miner_may_do_wrong(media: MediaSet, answer: bytes | None, failur
 def test_a_refused_connection_costs_only_that_miner(media: MediaSet, tmp_path: Path) -> None:
     with serve_in_process({"good": Constant("good", 0.5)}, tmp_path) as served:
         gone = Endpoint("gone", closed_port(), HOTKEY)
-        exchanges = run(Plan((gone, *served), 0), list(stream(media, count=2)))
+        exchanges = run(Plan((gone, *served), 0), list(Stream(media, count=2)))
     assert [e.replies["gone"].failure for e in exchanges] == ["connection"] * 2
     assert [e.replies["good"].answer for e in exchanges] == [0.5, 0.5]
 
@@ -179,13 +179,13 @@ def test_a_refused_connection_costs_only_that_miner(media: MediaSet, tmp_path: P
 def test_requests_for_another_hotkey_are_refused_by_the_miner(media: MediaSet, tmp_path: Path) -> None:
     with serve_in_process({"good": Constant("good", 0.5)}, tmp_path) as served:
         wrong = Endpoint("wrong", served[0].url, HOTKEY)
-        (exchange,) = run(Plan((wrong,), 0), list(stream(media, count=1)))
+        (exchange,) = run(Plan((wrong,), 0), list(Stream(media, count=1)))
     assert exchange.replies["wrong"].failure == "status-401"
 
 
 def test_vector_profiles_are_answered_with_vectors(media: MediaSet, tmp_path: Path) -> None:
     with serve_in_process({"half": Constant("half", 0.5)}, tmp_path) as served:
-        (exchange,) = run(Plan(tuple(served), 0, answer="vector"), list(stream(media, count=1)))
+        (exchange,) = run(Plan(tuple(served), 0, answer="vector"), list(Stream(media, count=1)))
     assert exchange.replies["half"].answer == (0.5, 0.5, 0.0)
 
 
@@ -193,7 +193,7 @@ def test_stopping_early_leaves_no_request_behind(media: MediaSet) -> None:
     async def first() -> list[str]:
         async with raw_server(None) as url:
             plan = Plan((Endpoint("mute", url, HOTKEY),), 0, timeout_s=0.2, in_flight=3)
-            exchanges = simulate(plan, stream(media, count=6), key=VALIDATOR)
+            exchanges = simulate(plan, Stream(media, count=6), key=VALIDATOR)
             async for _ in exchanges:
                 break
             await exchanges.aclose()
@@ -203,7 +203,7 @@ def test_stopping_early_leaves_no_request_behind(media: MediaSet) -> None:
 
 
 def test_slim_exchanges_hold_no_media(media: MediaSet) -> None:
-    challenge = stream(media, count=1).challenge(0)
+    challenge = Stream(media, count=1).challenge(0)
     slim = Exchange(challenge, "0" * 64, len(challenge.payload)).slim()
     assert slim.issued.payload == b""
     assert slim.issued.preview.size == 0

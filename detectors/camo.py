@@ -45,6 +45,10 @@ class Expert(Protocol):
         """Calibrated logits ``[N]`` of P(fake) of single RGB images ``uint8 [H, W, 3]``."""
         ...
 
+    def opinions(self, images: Sequence[U8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Logits ``[N]`` and semi-synthetic shares ``[N]``; asked where the card has a `semi_index` only."""
+        ...
+
     def predict(self, batch: Sequence[Media], *, deadline: float | None = None) -> list[Prediction]:
         """Judges whole media; asked of clip networks (``card.frames > 1``) only."""
         ...
@@ -58,6 +62,7 @@ class _Case:
     frames: list[U8]
     views: dict[str, list[U8]] = field(default_factory=dict)  # by fired gate
     logits: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)  # semi-synthetic, of experts that tell
     late: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     fewer: int = 0  # frames that were all there was time for
@@ -108,6 +113,10 @@ class Camo:
     def costs(self) -> dict[str, float]:
         """Milliseconds an item, by expert and ``gate:NAME``: measured, or budgeted where nothing was yet."""
         return self._costs.snapshot()
+
+    def configured(self, config: CamoConfig) -> Camo:
+        """The same experts and gates under another configuration of the same names."""
+        return Camo(config, self._experts, self._gates)
 
     def warm_up(self, side: int = 256) -> dict[str, float]:
         """Runs every gate and expert twice on a picture of noise and measures the second time; returns `costs`."""
@@ -245,24 +254,36 @@ class Camo:
                 self._faults[name] += 1
                 case.broken.append(name)
             else:
-                case.logits[name] = single
+                logit, share = single
+                case.logits[name] = self.config.experts[name].calibrated(logit, case.media.modality)
+                if share is not None:
+                    case.shares[name] = share
 
-    def _values(self, name: str, cases: Sequence[_Case]) -> list[float | None]:
-        """One logit per case, the mean over its views; None where it is not a finite number."""
+    def _values(self, name: str, cases: Sequence[_Case]) -> list[tuple[float, float | None] | None]:
+        """A logit and a semi-synthetic share per case, means over its views; None where that is not a number.
+
+        The share is None where the expert's head does not tell the two kinds of fake apart.
+        """
         expert = self._experts[name]
         try:
             if self._is_clip(name):
                 answers = expert.predict([case.media for case in cases])
-                return [merge.logit(answer.p_fake) for answer in answers]
+                return [(merge.logit(answer.p_fake), None) for answer in answers]
             counts = [len(self._views(name, case)) for case in cases]
             flat = [view for case in cases for view in self._views(name, case)]
-            logits = np.asarray(expert.logits(flat), np.float64)
+            shares = None
+            if expert.card.semi_index is None:
+                logits = np.asarray(expert.logits(flat), np.float64)
+            else:
+                logits, shares = expert.opinions(flat)
             if logits.shape != (len(flat),):
                 raise PredictionError(f"{name}: {logits.shape} logits of {len(flat)} images")
         except PredictionError:
             return [None] * len(cases)
-        means = [float(part.mean()) for part in np.split(logits, np.cumsum(counts)[:-1])]
-        return [mean if np.isfinite(mean) else None for mean in means]
+        cuts = np.cumsum(counts)[:-1]
+        means = [float(part.mean()) for part in np.split(logits, cuts)]
+        parts = [None] * len(cases) if shares is None else [float(part.mean()) for part in np.split(shares, cuts)]
+        return [(mean, share) if np.isfinite(mean) else None for mean, share in zip(means, parts, strict=True)]
 
     def _rescue(self, case: _Case, end: float | None) -> None:
         """Gets a number for a case that has none: the quickest expert, on as many frames as there is time for."""
@@ -276,6 +297,7 @@ class Camo:
                 self._run(name, [attempt])
                 if name in attempt.logits:
                     case.logits[name], case.fewer = attempt.logits[name], fewer
+                    case.shares.update(attempt.shares)
                     case.late = [other for other in case.late if other != name]
                     return
                 if name not in case.broken:
@@ -291,7 +313,7 @@ class Camo:
         count = min(items - 1, max(1, int(left / self._costs.milliseconds(name))))
         frames = [case.frames[i] for i in middle_indices(len(case.frames), count)]
         views = {gate: [found[i] for i in middle_indices(len(found), count)] for gate, found in case.views.items()}
-        return dataclasses.replace(case, frames=frames, views=views, logits={}, broken=[]), count
+        return dataclasses.replace(case, frames=frames, views=views, logits={}, shares={}, broken=[]), count
 
     # The answer
 
@@ -303,8 +325,9 @@ class Camo:
             p_fake = merge.maximum(experts)
         else:
             weights = {name: self._weight(self.config.experts[name], case) for name in names}
-            slope, intercept = self._calibration(case)
-            p_fake = merge.learned(logits, weights, slope=slope, intercept=intercept)
+            modality = case.media.modality
+            curve, spread = self.config.curve(modality, case.views), self.config.spread(modality)
+            p_fake = merge.learned(logits, weights, curve, spread=spread)
         share = merge.leading_share(p_fake, self._semisynthetic(case))
         return Prediction(
             probabilities=Prediction.split(p_fake, share),
@@ -322,14 +345,14 @@ class Camo:
             partial=bool(case.late) or case.fewer > 0,
         )
 
-    def _calibration(self, case: _Case) -> tuple[float, float]:
-        slope, intercept, video = self.config.merge_slope, self.config.merge_intercept, self.config.video
-        if case.media.modality == "video":
-            slope = slope if video.merge_slope is None else video.merge_slope
-            intercept = intercept if video.merge_intercept is None else video.merge_intercept
-        return slope, intercept
-
     def _semisynthetic(self, case: _Case) -> float:
+        """The experts' own shares, by their weight in the merge; where none tells, what the configuration says."""
+        if case.shares:
+            weights = {name: self._weight(self.config.experts[name], case) for name in case.shares}
+            total = sum(weights.values())
+            even = total <= 0.0
+            said = ((1.0 / len(weights) if even else weights[n] / total) * s for n, s in case.shares.items())
+            return min(1.0, max(0.0, sum(said)))
         shares = self.config.semisynthetic
         fired = [shares[name] for name in case.views if name in shares]
         return max(fired) if fired else shares.get(GENERAL, 0.0)

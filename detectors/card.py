@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from detectors.errors import WeightsError
+from detectors.curve import Curve
+from detectors.errors import ConfigError, WeightsError
 
-__all__ = ["Calibration", "Card", "Preprocess"]
+__all__ = ["Card", "Preprocess"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,6 @@ class Preprocess:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """Platt scaling of the logit of P(fake): ``sigmoid(slope * logit + intercept)`` (Platt 1999)."""
-
-    slope: float = 1.0
-    intercept: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
     """Describes one version of one set of weights.
 
@@ -58,6 +51,8 @@ class Card:
         sha256: of the safetensors file, hex; empty for a detector without a file (CAMO itself, stand-ins).
         preprocess: how pixels become input.
         fake_index: which output means fake; for a one-logit head 0.
+        semi_index: which output means semi-synthetic; None where the head does not tell it from synthetic. Where it
+            does, `fake_index` is the synthetic one, and P(fake) is the sum of both.
         residual: name of a front end outside the network, or empty.
         calibration: applied to the logit of P(fake).
         frames: for a video network the frames a clip holds; 1 for an image network.
@@ -76,8 +71,9 @@ class Card:
     sha256: str = ""
     preprocess: Preprocess = field(default_factory=Preprocess)
     fake_index: int = 0
+    semi_index: int | None = None
     residual: str = ""
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: Curve = field(default_factory=Curve)
     frames: int = 1
     licence_code: str = ""
     licence_weights: str = ""
@@ -110,9 +106,9 @@ class Card:
         try:
             raw = json.loads(text)
             raw["preprocess"] = _build(Preprocess, raw.get("preprocess", {}))
-            raw["calibration"] = _build(Calibration, raw.get("calibration", {}))
+            raw["calibration"] = _build(Curve, raw.get("calibration", {}))
             return _build(cls, raw)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ConfigError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"card is not usable: {error}") from error
 
     @classmethod

@@ -1,10 +1,11 @@
-"""Lists of labelled media, shared by training and simulation: a manifest, or a folder sorted by label.
+"""Lists of labelled media, shared by training and simulation: a manifest, a folder sorted by label, a hub data set.
 
     manifest   a CSV with the columns of :data:`COLUMNS`, paths relative to the CSV's own folder
     folder     ``real/``, ``synthetic/``, ``semisynthetic/``, each with images and videos, nested as one likes;
                the first folder below the label names the source
+    hub        a data set as the Hugging Face hub's client leaves it, see ``detectors.hub``
 
-Reading a list opens no media.
+Reading a manifest or a folder opens no media. A hub data set is extracted once, into a pool inside its own directory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from typing import overload
 from detectors.errors import ConfigError
 from detectors.types import Label, Modality
 
-__all__ = ["COLUMNS", "EXTENSIONS", "Dataset", "Item", "read", "read_folder", "read_manifest", "split_by_group"]
+__all__ = [
+    "COLUMNS",
+    "EXTENSIONS",
+    "MANIFEST",
+    "Dataset",
+    "Item",
+    "read",
+    "read_folder",
+    "read_manifest",
+    "split_by_group",
+]
 
 COLUMNS = (
     "path",
@@ -38,6 +49,9 @@ COLUMNS = (
     "sha256_16",
 )
 """Columns of a manifest, in any order: all of them and no other."""
+
+MANIFEST = "manifest.csv"
+"""What a manifest is called inside its folder."""
 
 EXTENSIONS: dict[str, Modality] = {
     **dict.fromkeys((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"), "image"),
@@ -118,17 +132,27 @@ class Dataset(Sequence[Item]):
 
 
 def read(path: Path) -> Dataset:
-    """Reads a manifest (a file), a folder that holds a ``manifest.csv``, or a folder sorted by label.
+    """Reads a manifest (a file), a folder that holds a ``manifest.csv``, a folder sorted by label, or a hub data set.
+
+    A hub data set whose name is not in ``detectors.hub.SOURCES`` needs ``data prepare`` with its label first.
 
     Raises:
-        ConfigError: neither, or what :func:`read_manifest` and :func:`read_folder` raise.
+        ConfigError: none of these, or what :func:`read_manifest`, :func:`read_folder` and
+            :func:`detectors.hub.prepare.read` raise.
     """
     if path.is_file():
         return read_manifest(path)
     if not path.is_dir():
         raise ConfigError(f"{path}: no such manifest or folder")
-    manifest = path / "manifest.csv"
-    return read_manifest(manifest) if manifest.is_file() else read_folder(path)
+    manifest = path / MANIFEST
+    if manifest.is_file():
+        return read_manifest(manifest)
+    if not any((path / label).is_dir() for label in _LABELS):
+        from detectors.hub import layout, prepare, sources  # noqa: PLC0415 - they read lists, and import OpenCV
+
+        if layout.containers(path)[0] and sources.name_of(path) is not None:
+            return prepare.read(path)
+    return read_folder(path)
 
 
 def read_manifest(path: Path) -> Dataset:
@@ -166,7 +190,10 @@ def read_folder(path: Path) -> Dataset:
         raise ConfigError(f"{path}: not a readable folder: {error}") from error
     labelled = [entry for entry in top if entry.is_dir() and entry.name in _LABELS]
     if not labelled:
-        raise ConfigError(f"{path}: expected a manifest.csv or the folders real/, synthetic/, semisynthetic/ in it")
+        raise ConfigError(
+            f"{path}: expected a manifest.csv, the folders real/, synthetic/, semisynthetic/, or a hub data set whose "
+            "name the path tells (else `data prepare` makes a pool of it)"
+        )
     skipped = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in top if entry not in labelled]
     items: list[Item] = []
     for folder in labelled:
@@ -237,7 +264,8 @@ def _item(row: dict[str | None, str | None], root: Path, where: str) -> Item:
         content=text["content"],
         generator=text["generator"],
         source=text["source"],
-        group=text["group"],
+        # what one prompt or scene gave in several sources stays together, though some lists put the source before it
+        group=text["group"].removeprefix(f"{text['source']}:"),
         processing=text["processing"],
         licence=text["licence"],
     )

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from detectors.curve import Curve
 from detectors.errors import PredictionError
 
 __all__ = ["Rule", "leading_share", "learned", "logit", "maximum", "selected", "sigmoid"]
 
 Rule = Literal["learned", "max"]
+
+_IDENTITY = Curve()
 
 
 def sigmoid(z: float) -> float:
@@ -57,18 +60,21 @@ def maximum(p_fake: Mapping[str, float]) -> float:
 
 
 def learned(
-    logits: Mapping[str, float], weights: Mapping[str, float], *, slope: float = 1.0, intercept: float = 0.0
+    logits: Mapping[str, float], weights: Mapping[str, float], curve: Curve = _IDENTITY, *, spread: float = 0.0
 ) -> float:
-    """P(fake) = sigmoid(slope * mean + intercept), the mean of calibrated logits weighted over who answered.
+    """P(fake) = sigmoid(curve(mean / (1 + spread * s))), of calibrated logits weighted over who answered.
 
     An expert that did not run has no part in the mean: the weights of the others are scaled up to sum to one, so that
-    an answer without it stays on the same scale.
+    an answer without it stays on the same scale. Where experts disagree the evidence is weak: with a `spread` above 0
+    the mean shrinks with the weighted standard deviation s of their logits, and the answer moves towards what the
+    curve says of a logit of 0.
 
     Args:
         logits: of P(fake), calibrated, by expert; those that ran.
         weights: at least zero, by expert; more experts than ran is fine. When those that ran weigh nothing together
             they count alike.
-        slope, intercept: calibrate the mean.
+        curve: calibrates the mean.
+        spread: at least zero; per unit of logit.
 
     Raises:
         PredictionError: nobody answered, or a logit is not finite.
@@ -79,11 +85,11 @@ def learned(
         if not math.isfinite(value):
             raise PredictionError(f"{name}: the logit is not finite")
     total = math.fsum(weights[name] for name in logits)
-    if total > 0.0:
-        mean = math.fsum(weights[name] / total * value for name, value in logits.items())
-    else:
-        mean = math.fsum(value / len(logits) for value in logits.values())
-    return sigmoid(slope * mean + intercept)
+    shares = {name: weights[name] / total if total > 0.0 else 1.0 / len(logits) for name in logits}
+    mean = math.fsum(shares[name] * value for name, value in logits.items())
+    if spread > 0.0:
+        mean /= 1.0 + spread * math.sqrt(math.fsum(shares[n] * (value - mean) ** 2 for n, value in logits.items()))
+    return sigmoid(float(curve.logits(mean)))
 
 
 def leading_share(p_fake: float, share: float) -> float:

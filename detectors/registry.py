@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["architecture", "build", "names", "published_cards"]
 
 _TABLE: Mapping[str, str] = {
+    "efficientnet-lite": "detectors.experts.efficientnet_lite:EfficientNetLite",
     "mobilenetv2": "detectors.experts.mobilenet:MobileNetV2",
     "npr": "detectors.experts.npr:NPR",
     "tall": "detectors.experts.tall:TALL",
@@ -25,6 +26,7 @@ _TABLE: Mapping[str, str] = {
 
 # Networks that gates use: stored, hashed and swapped like experts, but no experts themselves.
 _GATES: Mapping[str, str] = {
+    "autoencoder": "detectors.training.autoencoder:AutoEncoder",
     "gate": "detectors.gates.network:GateNet",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurons import data_cli
 from neurons.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Weights on disk: list, verify, import, activate.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+app.add_typer(data_cli.app, name="data")
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -161,12 +164,86 @@ def train(  # noqa: PLR0917 - typer calls it by name
     run: Annotated[Path | None, typer.Option(help="State of the run.", show_default="build/train/NAME")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch.")] = None,
     activate: Annotated[bool, typer.Option(help="Point the store at the result.")] = False,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="Source or generator to measure on only; repeatable.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
 ) -> None:
     """Train one recipe, calibrate it, measure it on held-out groups, save weights and card."""
     from neurons.commands import train as command  # noqa: PLC0415
 
     command.train(
-        recipe, data=data, backbones=backbones, store=store, run=run, threads=threads, activate=activate, say=typer.echo
+        recipe,
+        data=data,
+        backbones=backbones,
+        store=store,
+        run=run,
+        threads=threads,
+        activate=activate,
+        say=typer.echo,
+        left_out=leave_out or (),
+        steps=steps,
+    )
+
+
+@app.command()
+def evaluate(  # noqa: PLR0917 - typer calls it by name
+    data: Annotated[Path | None, typer.Option(help="Manifest or folder.", show_default=False)] = None,
+    detector: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="camo, camo:FILE, 'expert NAME', always-real, random or format-probe; repeatable, on the same views.",
+            show_default="camo",
+        ),
+    ] = None,
+    level: Annotated[str, typer.Option(help="0, 1, 2, 3, mix-2.0, mix-2.2, or none: files as they are.")] = "mix-2.0",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Every figure.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="The same as tables.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder of PNG plots.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Every answer, as JSON Lines.")] = None,
+    dump: Annotated[Path | None, typer.Option("--from", help="Report such a file in place of --data.")] = None,
+    compare: Annotated[list[Path] | None, typer.Option(help="Such files to compare with; repeatable.")] = None,
+    split: Annotated[Path | None, typer.Option(help="Split file (groups by side).")] = None,
+    only: Annotated[str | None, typer.Option(help="Side of it.", show_default="validation")] = None,
+    views: Annotated[int, typer.Option(min=1, help="Challenges drawn of each file.")] = 1,
+    most: Annotated[int | None, typer.Option(min=1, help="Files of each source.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same views and intervals.")] = 0,
+    grid: Annotated[bool, typer.Option("--grid", help="Also scale x JPEG quality x blur x noise.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch and of decoding.")] = None,
+    store: Annotated[Path | None, typer.Option(show_default="weights")] = None,
+    leave_one_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE.json", help="Compose reports of runs that left NAME out; repeatable."),
+    ] = None,
+) -> None:
+    """Measure detectors behind the validators' augmentation, with intervals and the reward they would earn."""
+    from neurons.commands import evaluate as command  # noqa: PLC0415
+
+    if leave_one_out:
+        found = command.leave_one_out(leave_one_out, json_file=json_file, markdown_file=markdown)
+        typer.echo(json.dumps({word: found[word] for word in ("mean", "least")}))
+        return
+    command.evaluate(
+        command.Options(
+            data=data,
+            dump=dump,
+            detectors=tuple(detector or ()),
+            level=level,
+            json=json_file,
+            markdown=markdown,
+            plots=plots,
+            predictions=predictions,
+            compare=tuple(compare or ()),
+            split=split,
+            only=only,
+            views=views,
+            most=most,
+            seed=seed,
+            grid=grid,
+            threads=threads,
+            weights=store,
+            command=shlex.join(["deepfake-miner", *sys.argv[1:]]),
+        )
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from detectors import preprocess
 from detectors.card import Card
 from detectors.errors import ConfigError, PredictionError, WeightsError
-from detectors.merge import sigmoid
+from detectors.merge import leading_share, sigmoid
 from detectors.sampling import middle_indices
 from detectors.types import U8, Media, Prediction
 
@@ -55,25 +55,30 @@ class Architecture(nn.Module, abc.ABC):
         return dict(state)
 
 
-def fake_logit(logits: Tensor, fake_index: int) -> Tensor:
+def fake_logit(logits: Tensor, fake_index: int, semi_index: int | None = None) -> Tensor:
     """The log-odds of "fake" that a head's logits imply.
 
     Args:
         logits: ``[N, K]``; K = 1 is a sigmoid head, otherwise softmax over K classes.
         fake_index: the class that means fake; 0 for a sigmoid head.
+        semi_index: a second class that means fake, or None.
 
     Returns:
-        ``[N]``: z for K = 1, else ``z_fake - logsumexp(z_others)``, which is ``logit(softmax(z)_fake)``.
+        ``[N]``: z for K = 1, else ``logsumexp(z_fakes) - logsumexp(z_others)``, which is the logit of the fake
+        classes' softmax share.
 
     Raises:
-        WeightsError: the head has no such output.
+        WeightsError: the head has no such output, or no other one.
     """
-    if logits.ndim != 2 or not 0 <= fake_index < logits.shape[1]:
-        raise WeightsError(f"card: fake_index {fake_index} does not fit logits of shape {tuple(logits.shape)}")
-    if logits.shape[1] == 1:
+    indices = (fake_index,) if semi_index is None else (fake_index, semi_index)
+    width = logits.shape[1] if logits.ndim == 2 else 0
+    if not all(0 <= k < width for k in indices) or (semi_index is not None and len(set(indices)) == width):
+        raise WeightsError(f"card: fake_index {indices} does not fit logits of shape {tuple(logits.shape)}")
+    if width == 1:
         return logits[:, 0]
-    others = [k for k in range(logits.shape[1]) if k != fake_index]
-    return logits[:, fake_index] - torch.logsumexp(logits[:, others], dim=1)
+    others = [k for k in range(width) if k not in indices]
+    said = logits[:, fake_index] if semi_index is None else torch.logsumexp(logits[:, list(indices)], dim=1)
+    return said - torch.logsumexp(logits[:, others], dim=1)
 
 
 class NeuralDetector:
@@ -125,8 +130,21 @@ class NeuralDetector:
         Raises:
             PredictionError: the network's output is not finite.
         """
+        return self.opinions(images)[0]
+
+    def opinions(self, images: Sequence[U8]) -> tuple[F64, F64]:
+        """:meth:`logits`, and what of P(fake) is semi-synthetic.
+
+        Returns:
+            Logits ``float64 [N]`` and shares ``float64 [N]`` in [0, 1]; shares are NaN where the head does not tell
+            the two kinds of fake apart (the card has no `semi_index`).
+
+        Raises:
+            PredictionError: as :meth:`logits`.
+        """
         parts = [self._forward([i[None] for i in images[k : k + self.batch_size]]) for k in self._starts(len(images))]
-        return np.concatenate(parts) if parts else np.empty(0)
+        joined = np.concatenate(parts) if parts else np.empty((0, 2))
+        return joined[:, 0], joined[:, 1]
 
     def predict(self, batch: Sequence[Media], *, deadline: float | None = None) -> list[Prediction]:
         """Judges images and videos; see :class:`~detectors.types.Detector`.
@@ -141,7 +159,7 @@ class NeuralDetector:
         inputs = [self._inputs(media) for media in batch]
         # First input of every media, then the second of every media, ...: what a deadline cuts off is the tail.
         order = sorted((k, m) for m, found in enumerate(inputs) for k in range(len(found)))
-        scores: list[list[float]] = [[] for _ in batch]
+        scores: list[list[tuple[float, float]]] = [[] for _ in batch]
         for k in self._starts(len(order)):
             late = deadline is not None and time.monotonic() >= deadline
             if late and all(scores):
@@ -149,15 +167,16 @@ class NeuralDetector:
             chunk = order[k : k + self.batch_size]
             values = self._forward([inputs[m][i] for i, m in chunk])
             for (_, m), value in zip(chunk, values.tolist(), strict=True):
-                scores[m].append(value)
+                scores[m].append((value[0], value[1]))
         elapsed = (time.perf_counter() - started) * 1e3
         return [self._prediction(s, len(s) < len(i), elapsed) for s, i in zip(scores, inputs, strict=True)]
 
-    def _prediction(self, scores: Sequence[float], partial: bool, milliseconds: float) -> Prediction:
+    def _prediction(self, scores: Sequence[tuple[float, float]], partial: bool, milliseconds: float) -> Prediction:
         name = self._card.name
-        p_fake = sigmoid(math.fsum(scores) / len(scores))
+        p_fake = sigmoid(math.fsum(value for value, _ in scores) / len(scores))
+        share = math.fsum(share for _, share in scores) / len(scores)
         return Prediction(
-            probabilities=Prediction.split(p_fake),
+            probabilities=Prediction.split(p_fake, leading_share(p_fake, 0.0 if math.isnan(share) else share)),
             route=(name,),
             experts={name: p_fake},
             milliseconds=milliseconds,
@@ -179,27 +198,28 @@ class NeuralDetector:
         return [clips[i] for i in middle_indices(len(clips), max(1, self.max_frames // length))]
 
     def _forward(self, inputs: Sequence[U8]) -> F64:
-        """Calibrated fake logits ``[N]`` of one chunk; inputs of the same shape share a forward pass."""
+        """Calibrated fake logit and semi-synthetic share, ``[N, 2]``; inputs of one shape share a forward pass."""
         tensors = [self._tensor(found) for found in inputs]
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, found in enumerate(tensors):
             groups.setdefault(tuple(found.shape), []).append(index)
-        raw = np.empty(len(inputs), dtype=np.float64)
+        raw = np.full((len(inputs), 2), np.nan)
         if self.network.training:  # a trainer that shares the network left it so
             self.network.eval()
+        fake, semi = self._card.fake_index, self._card.semi_index
         with torch.inference_mode():
             for members in groups.values():
                 x = torch.stack([tensors[i] for i in members]).to(self.device)
-                if x.ndim == 4:
-                    x = x.contiguous(memory_format=torch.channels_last)
                 if x.ndim == 4:  # a third faster in convolutions on a CPU, and what tensor cores want
                     x = x.contiguous(memory_format=torch.channels_last)
-                z = fake_logit(self.network(x).double(), self._card.fake_index)
-                raw[members] = z.cpu().numpy()
-        if not np.isfinite(raw).all():
+                z = self.network(x).double()
+                raw[members, 0] = fake_logit(z, fake, semi).cpu().numpy()
+                if semi is not None:
+                    raw[members, 1] = torch.sigmoid(z[:, semi] - z[:, fake]).cpu().numpy()
+        if not np.isfinite(raw if semi is not None else raw[:, 0]).all():
             raise PredictionError(f"{self._card.key}: the network's output is not finite")
-        calibration = self._card.calibration
-        return calibration.slope * raw + calibration.intercept
+        raw[:, 0] = self._card.calibration.logits(raw[:, 0])
+        return raw
 
     def _tensor(self, frames: U8) -> Tensor:
         x = preprocess.tensor(list(frames), self._card.preprocess, self._card.residual)

@@ -62,7 +62,7 @@ def score(logits: Callable[[Sequence[U8]], F64], pool: Pool, items: Sequence[Ite
             waiting.clear()
 
     for number, item in enumerate(items):
-        group = f"{item.source}/{item.group}"
+        group = item.group
         for k in range(views):
             draw = seed * 1_000_003 + number * views + k
             view = pool.view(item, draw)

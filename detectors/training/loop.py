@@ -1,39 +1,30 @@
-"""The training loop: plain PyTorch, one process, resumable, the order of the data fixed by (seed, step)."""
+"""The training loop: plain PyTorch on whatever ``accelerate`` finds, resumable to the step, fixed by (seed, step)."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detectors import preprocess
 from detectors.card import Preprocess
-from detectors.experts.base import Architecture, fake_logit
+from detectors.experts.base import Architecture
+from detectors.training import precision, state
+from detectors.training.disentangling import objective_for
+from detectors.training.feed import feed
+from detectors.training.losses import head_of
+from detectors.training.progress import Log, Progress
 from detectors.training.recipe import Recipe
 from detectors.training.samples import Batch, Pool
 
 __all__ = ["Progress", "fit"]
 
-_AHEAD = 3  # batches prepared while the network computes
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What one logged step looks like: step (1-based), steps in all, mean loss since the last, seconds left."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def fit(
@@ -41,77 +32,173 @@ def fit(
 ) -> Generator[Progress, None, None]:
     """Trains `network` in place, ending with the averaged weights; resumes from `run` where a state is there.
 
+    One process, or several that ``torchrun`` started: each takes its share of every step's samples, so the order of
+    the data is the same for any number of them. All processes yield; only the first one writes.
+
     Args:
-        network: in the state that the recipe's `init` gives.
+        network: in the state that the recipe's `init` gives; left on the device that trained it.
         pool: source of the batches.
         recipe: of the run; a state of another recipe in `run` is refused.
-        view: the card's preprocessing; its size is ignored since crops are native.
-        run: folder for ``state.pt`` (network, average, optimiser, step) and ``log.jsonl``.
+        view: the card's preprocessing; its size is ignored since samples come in the recipe's.
+        run: folder for ``state.pt``, ``log.jsonl`` and TensorBoard's files.
         log_every: steps between two yields.
 
     Raises:
         ValueError: `run` holds the state of another recipe.
     """
     run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    optimiser = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate)
-    network.to(memory_format=torch.channels_last)  # a third faster on the CPU
-    average = copy.deepcopy(network)
-    parts: dict[str, nn.Module | torch.optim.Optimizer] = {
-        "network": network,
-        "average": average,
-        "optimiser": optimiser,
-    }
-    first = _resume(run / "state.pt", recipe, parts)
-    losses: list[float] = []
+    trainer = _Trainer(network, pool, recipe, view)
+    first, extra = state.resume(run / "state.pt", recipe, trainer.parts)
+    trainer.restore(extra.get("sums", {}))
+    spent = float(extra.get("seconds", 0.0))
+    log = Log(run, first) if trainer.main else None
     started = time.monotonic()
-    native = Preprocess(size=0, mode="native", scale=view.scale, mean=view.mean, std=view.std, channels=view.channels)
-    network.train()
-    with (run / "log.jsonl").open("a", encoding="utf-8") as log:
-        for step, batch in _prefetch(pool, first, recipe.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(recipe, step)
-            loss = _loss(network, preprocess.tensor(list(batch.pixels), native), batch, recipe)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
-            losses.append(float(loss.detach()))
+    part = precision.share(recipe.batch // 2, trainer.accelerator.num_processes, trainer.accelerator.process_index)
+    try:
+        for step, batch in feed(pool, first, recipe.steps, part):
+            trainer.step(step, batch)
             done = step + 1
+            seconds = time.monotonic() - started
+            progress = None
             if done % log_every == 0 or done == recipe.steps:
-                left = (time.monotonic() - started) / (done - first) * (recipe.steps - done)
-                progress = Progress(done, recipe.steps, float(np.mean(losses)), left)
-                losses.clear()
-                log.write(json.dumps({"step": done, "loss": progress.loss, "rate": _rate(recipe, step)}) + "\n")
-                log.flush()
-                _save(run / "state.pt", recipe, done, parts)
+                left = seconds / (done - first) * (recipe.steps - done)
+                progress = trainer.progress(done, left, spent + seconds)
+            if done % recipe.save_every == 0 or done == recipe.steps:
+                kept = {"sums": trainer.totals(), "seconds": spent + seconds}
+                if trainer.main:
+                    state.save(run / "state.pt", recipe, done, trainer.parts, kept)
+            if progress is not None:
+                if log is not None:
+                    log.write(progress)
                 yield progress
-    network.load_state_dict(average.state_dict())
+    finally:
+        trainer.objective.release()
+        if log is not None:
+            log.close()
+    network.load_state_dict(trainer.average.state_dict())
     network.eval()
 
 
-def _loss(network: Architecture, x: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
-    """Cross-entropy on the fake log-odds, labels smoothed towards one half, plus the ranking of pairs.
+class _Trainer:
+    """What a step needs: network, average, objective and optimiser on this process's device."""
 
-    The pair term, log(1 + exp(z_real - z_fake)) (RankNet; Burges et al., ICML 2005), sees only what a real and the fake
-    made from it do not share: subject and source cancel, the trace remains.
-    """
-    logit = fake_logit(network(x), network.published.fake_index)
-    target = torch.from_numpy(batch.labels.astype(np.float32)) * (1 - recipe.smoothing) + recipe.smoothing / 2
-    loss = nn.functional.binary_cross_entropy_with_logits(logit, target)
-    if recipe.pair_weight > 0 and batch.paired.any():
-        real, fake = logit.chunk(2)
-        ranked = nn.functional.softplus(real - fake)[torch.from_numpy(batch.paired)]
-        loss = loss + recipe.pair_weight * ranked.mean()
-    return loss
+    def __init__(self, network: Architecture, pool: Pool, recipe: Recipe, view: Preprocess) -> None:
+        self.accelerator = precision.accelerator()
+        self.device: torch.device = self.accelerator.device
+        self.main: bool = self.accelerator.is_main_process
+        self._recipe, self._view = recipe, view
+        # A third faster on the CPU, and what tensor cores want.
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        _seed(recipe.seed, 0, 0)
+        self.objective = objective_for(self.network, recipe, pool.sources).to(self.device)
+        groups = _groups(self.network, self.objective, recipe)
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        self.sums: dict[str, Tensor] = {}  # since the last report
+        self.network.train()
+        self.objective.train()
+        if recipe.freeze_norms:
+            for module in self.network.modules():
+                if isinstance(module, _NORMS):
+                    module.eval()
+
+    @property
+    def parts(self) -> dict[str, state.Part]:
+        return {
+            "network": self.network,
+            "average": self.average,
+            "objective": self.objective,
+            "optimiser": self.optimiser,
+        }
+
+    def step(self, step: int, batch: Batch) -> None:
+        """One optimiser step on this process's part of the batch."""
+        recipe = self._recipe
+        # Dropout's generator is set anew for every step: nothing of it to save, and a resumed run draws the same.
+        _seed(recipe.seed, step, self.accelerator.process_index)
+        rate = _rate(recipe, step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        self.optimiser.zero_grad(set_to_none=True)
+        weights = self.objective.weigh(batch, self._together)
+        by_group = torch.zeros_like(self.objective.weights)
+        half = len(batch) // 2
+        pairs = half if recipe.micro_batch is None else recipe.micro_batch // 2
+        for start in range(0, half, pairs):
+            end = min(start + pairs, half)
+            micro = batch.pairs(start, end)
+            x = precision.to_input(micro.pixels, self._view, self.device)
+            with precision.autocast(self.device, recipe.precision):
+                logits, found = self.objective.judge(self.network, x)
+            terms = self.objective(logits, found, micro, weights.pairs(start, end), step / recipe.steps)
+            terms.total.backward()
+            by_group += terms.by_group
+            for name, value in {"loss": terms.total.detach(), **terms.parts}.items():
+                self._add(name, value)
+        precision.sum_gradients(self.accelerator, [self.network, self.objective])
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
+        self._add("gradient", norm / self.accelerator.num_processes)
+        self.optimiser.step()
+        precision.agree_buffers(self.accelerator, self.network)
+        if recipe.robust != "none":
+            self.objective.after(self._together(by_group), weights.counts)
+        _follow(self.average, self.network, min(recipe.average, (1 + step) / (10 + step)))
+        self._add("steps", torch.ones((), device=self.device) / self.accelerator.num_processes)
+
+    def progress(self, done: int, left: float, seconds: float) -> Progress:
+        """Means of the sums, which start anew."""
+        values = self.totals()
+        self.sums = {}
+        steps = values.pop("steps")
+        scalars = {name: value / steps for name, value in values.items() if name != "loss"}
+        scalars["rate"] = _rate(self._recipe, done - 1)
+        epoch = done * self._recipe.batch / self._recipe.epoch
+        return Progress(done, self._recipe.steps, values["loss"] / steps, left, seconds, epoch, scalars)
+
+    def totals(self) -> dict[str, float]:
+        """The sums since the last report, over all processes."""
+        names = sorted(self.sums)
+        if not names:
+            return {}
+        found: list[float] = self._together(torch.stack([self.sums[name].double() for name in names])).tolist()
+        return dict(zip(names, found, strict=True))
+
+    def restore(self, totals: Mapping[str, float]) -> None:
+        """Takes up the sums of a resumed run; the first process has them all."""
+        for name, value in totals.items():
+            self._add(name, torch.tensor(value if self.main else 0.0, dtype=torch.float64, device=self.device))
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
+
+    def _together(self, value: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return value
+        summed: Tensor = self.accelerator.reduce(value, reduction="sum")
+        return summed
 
 
-def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
-    """No decay on biases and norms, as usual for AdamW."""
-    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+def _seed(seed: int, step: int, process: int) -> None:
+    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)
+
+
+def _groups(network: nn.Module, objective: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """No decay on biases and norms, as usual for AdamW; the trunk at its own factor of the rate."""
+    head = {id(p) for p in head_of(network).parameters()}
+    trained = [p for p in network.parameters() if p.requires_grad]
+    sets = {
+        recipe.trunk_rate: [p for p in trained if id(p) not in head],
+        1.0: [p for p in trained if id(p) in head],
+    }
+    if recipe.trunk_rate == 1.0:
+        sets = {1.0: trained}
+    sets.setdefault(1.0, []).extend(objective.parameters())
+    groups: list[dict[str, Any]] = []
+    for factor, members in sets.items():
+        for decay, chosen in ((recipe.weight_decay, True), (0.0, False)):
+            params = [p for p in members if (p.ndim > 1) == chosen]
+            groups.append({"params": params, "weight_decay": decay, "factor": factor})
+    return groups
 
 
 def _rate(recipe: Recipe, step: int) -> float:
@@ -124,40 +211,9 @@ def _rate(recipe: Recipe, step: int) -> float:
 
 @torch.no_grad()
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Running statistics are averaged as the weights are that they belong to; counters are copied."""
     for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if mine.is_floating_point():
             mine.lerp_(theirs, 1 - decay)
         else:
             mine.copy_(theirs)
-
-
-def _prefetch(pool: Pool, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
-    """Batches in order, prepared by one thread; OpenCV and Pillow leave the interpreter lock while they work."""
-    with ThreadPoolExecutor(1, thread_name_prefix="samples") as worker:
-        waiting: list[Future[Batch]] = []
-        upcoming = first
-        for step in range(first, steps):
-            while upcoming < min(steps, step + _AHEAD):
-                waiting.append(worker.submit(pool.batch, upcoming))
-                upcoming += 1
-            yield step, waiting.pop(0).result()
-
-
-def _save(path: Path, recipe: Recipe, step: int, parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> None:
-    state: dict[str, object] = {name: part.state_dict() for name, part in parts.items()}
-    state |= {"recipe": recipe.model_dump_json(), "step": step}
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
-
-
-def _resume(path: Path, recipe: Recipe, parts: Mapping[str, nn.Module | torch.optim.Optimizer]) -> int:
-    """Fills the parts from the state and returns its step; 0 where there is none."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["recipe"] != recipe.model_dump_json():
-        raise ValueError(f"{path.parent} holds a run of another recipe; choose another folder or remove it")
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"])

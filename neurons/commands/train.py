@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from detectors import paths
 from detectors.card import Card
 from detectors.errors import ConfigError
 from detectors.store import Store
 from detectors.training import run as runs
+from detectors.training.autoencoder import train_autoencoder
 from detectors.training.contents import train_contents
-from detectors.training.loop import Progress
 from detectors.training.points import train_points
+from detectors.training.pretraining import pretrain
+from detectors.training.progress import Progress
 
 __all__ = ["train"]
 
-# The gates' networks have loops of their own: their labels are points and contents, not real and fake.
-_GATES = {"face-points": train_points, "content": train_contents}
+# Networks with loops of their own: their labels are points, contents or the picture itself, not real and fake.
+_OWN = {"face-points": train_points, "content": train_contents, "autoencoder": train_autoencoder}
+# Loops with the trainer's arguments, by the recipe's `kind`.
+_KINDS: Mapping[str, Callable[..., Card | None]] = {"": runs.train, "frequency-pretraining": pretrain}
+_MERGE = "merge"
 
 
-class GateRecipe(BaseModel):
-    """Recipe of a gate's network; `name` chooses the loop, `steps` its length, `seed` everything else."""
+class OwnRecipe(BaseModel):
+    """Recipe of a network with a loop of its own; `name` chooses it, `steps` its length, `seed` everything else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,50 +55,83 @@ def train(
     threads: int | None,
     activate: bool,
     say: Callable[[str], None],
+    left_out: Sequence[str] = (),
+    steps: int | None = None,
 ) -> None:
     """Trains `recipe` and prints the card's figures.
 
     Args:
-        recipe: of an expert, or of a gate's network.
+        recipe: of an expert, of a gate's network, or of what makes fakes or pre-trains.
         data, backbones, threads: see :func:`detectors.training.run.train`.
         store: folder of the weights; None is the shipped one.
         run: folder of the run's state; None is ``build/train/NAME``.
         activate: points the store at the result.
         say: prints a line.
+        left_out: sources or generators that an expert is measured on and not trained on.
+        steps: in place of the recipe's.
 
     Raises:
         ConfigError: recipe or folders are not usable.
     """
     weights = Store(store if store is not None else paths.weights())
-    name = _name(recipe)
-    if name in _GATES:
-        settings = GateRecipe.model_validate(yaml.safe_load(recipe.read_text(encoding="utf-8")))
-        card = _GATES[name](
-            data, weights, version=settings.version, steps=settings.steps, seed=settings.seed, report=say
-        )
+    name, kind = _name_and_kind(recipe)
+    changes: dict[str, Any] = {"sources_left_out": tuple(left_out)} if left_out else {}
+    changes |= {} if steps is None else {"steps": steps}
+    if changes and (kind != "" or name in _OWN):
+        raise ConfigError(f"{recipe}: --leave-out and --steps are for recipes of experts")
+    if kind == _MERGE:
+        from detectors.training.fit import fit  # noqa: PLC0415 - evaluation and all experts, for this kind alone
+
+        fit(recipe, data=data, weights=weights.root, threads=threads, say=say, out=Path("build/merge.json"))
+        return
+    if name in _OWN:
+        settings = OwnRecipe.model_validate(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+        card = _OWN[name](data, weights, version=settings.version, steps=settings.steps, seed=settings.seed, report=say)
     else:
         state = run if run is not None else Path("build/train") / name
-
-        def report(progress: Progress) -> None:
-            say(
-                f"{name}: step {progress.step} of {progress.steps}, loss {progress.loss:.4f}, "
-                f"{progress.seconds_left / 60:.0f} min left"
+        with _reporter(name, say) as report:
+            more = {"changes": changes} if changes else {}
+            trained = _KINDS[kind](
+                recipe, data=data, store=weights, run=state, backbones=backbones, threads=threads, report=report, **more
             )
-
-        card = runs.train(
-            recipe, data=data, store=weights, run=state, backbones=backbones, threads=threads, report=report
-        )
+        if trained is None:  # one of several processes; the first one saved
+            return
+        card = trained
     if activate:
         weights.activate(card.name, card.version)
     say(_figures(card))
 
 
-def _name(recipe: Path) -> str:
+@contextmanager
+def _reporter(name: str, say: Callable[[str], None]) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on a terminal, a line for each report elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda p: say(
+            f"{name}: step {p.step} of {p.steps}, loss {p.loss:.4f}, {p.seconds_left / 60:.0f} min left"
+        )
+        return
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
+    with Bar(*columns, TimeElapsedColumn(), console=console) as bar:
+        task = bar.add_task(name, total=None, said="first steps")
+
+        def report(p: Progress) -> None:
+            left = timedelta(seconds=round(p.seconds_left))
+            bar.update(task, completed=p.step, total=p.steps, said=f"loss {p.loss:.4f}, {left} left, so far")
+
+        yield report
+
+
+def _name_and_kind(recipe: Path) -> tuple[str, str]:
     try:
-        found = yaml.safe_load(recipe.read_text(encoding="utf-8"))["name"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        keys = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        name, kind = str(keys["name"]), str(keys.get("kind", ""))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{recipe}: not a recipe: {error}") from error
-    return str(found)
+    known = [*(k for k in _KINDS if k), _MERGE]
+    if kind not in ("", *known):
+        raise ConfigError(f"{recipe}: kind {kind!r} is unknown; known are {', '.join(known)}, or none")
+    return name, kind
 
 
 def _figures(card: Card) -> str:

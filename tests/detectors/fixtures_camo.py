@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,6 +42,14 @@ class FakeExpert:
         self.shown: list[int] = []
         self.broken_at: Callable[[U8], bool] = lambda image: False
         self.strict = False
+        self.share = np.nan
+
+    def tells(self, share: float) -> None:
+        """From now on it tells semi-synthetic from synthetic, always the same."""
+        self.card, self.share = dataclasses.replace(self.card, fake_index=1, semi_index=2), share
+
+    def opinions(self, images: Sequence[U8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        return self.logits(images), np.full(len(images), self.share)
 
     def logits(self, images: Sequence[U8]) -> npt.NDArray[np.float64]:
         self.shown.append(len(images))

@@ -18,7 +18,7 @@ from detectors import camo
 from detectors.camo import Camo
 from detectors.costs import Costs
 from detectors.errors import ConfigError, PredictionError
-from detectors.merge import sigmoid
+from detectors.merge import leading_share, sigmoid
 from detectors.types import Detector, Media, Prediction
 from tests.detectors.fixtures_camo import CornerGate, FakeExpert, build, config, flat
 from tests.detectors.fixtures_media import photo, video_frames
@@ -179,6 +179,17 @@ def test_the_semisynthetic_share_follows_the_content() -> None:
 
 
 # Deadlines
+
+
+@pytest.mark.parametrize("frames", [0, 3])
+def test_experts_that_tell_outweigh_the_configured_share(frames: int) -> None:
+    camo, experts, _ = build(config(semisynthetic={"general": 0.9}))
+    experts["general"].tells(0.3)
+    experts["second"].tells(0.6)
+    answer = camo.predict([flat(128, corner=0, frames=frames)])[0]
+    share = answer.probabilities[2] / answer.p_fake
+    wanted = (2.0 * 0.3 + 1.0 * 0.6) / 3.0  # by weight in the merge
+    assert share == pytest.approx(leading_share(answer.p_fake, wanted))
 
 
 def test_late_experts_are_left_out_and_named() -> None:

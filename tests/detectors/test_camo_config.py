@@ -8,6 +8,7 @@ import pytest
 
 from detectors import paths
 from detectors.camo_config import CamoConfig, load_config
+from detectors.curve import Curve
 from detectors.errors import ConfigError
 
 GOOD = """
@@ -52,6 +53,22 @@ def test_defaults(tmp_path: Path) -> None:
         (("experts:", "semisynthetic: {face: 1.5}\nexperts:"), "semisynthetic.face"),
         (("experts:", "merge_slope: .nan\nexperts:"), "merge_slope"),
         (("experts:", "merge_slope: -1\nexperts:"), "merge_slope"),
+        (("experts:", "merge_spread: -1\nexperts:"), "merge_spread"),
+        (("experts:", "merge_calibration: {slop: 2}\nexperts:"), "merge_calibration.slop: unknown key.*'slope'"),
+        (("experts:", "merge_calibration: {method: isotonic}\nexperts:"), "merge_calibration: .*needs knots"),
+        (("experts:", "merge_calibration: {knots: [[0, 0.5]]}\nexperts:"), "merge_calibration: .*no other method"),
+        (
+            ("experts:", "merge_calibration: {method: isotonic, knots: [[0, 0.5], [1, 0.4]]}\nexperts:"),
+            "merge_calibration: .*never fall",
+        ),
+        (("experts:", "merge_slope: 2\nmerge_calibration: {slope: 2}\nexperts:"), "say one of the two"),
+        (("experts:", "video: {merge_intercept: 0, merge_calibration: {}}\nexperts:"), "video: .*one of the two"),
+        (("experts:", "gate_calibration: {fase: {}}\nexperts:"), "gate_calibration: unknown gate 'fase'.*'face'"),
+        (("experts:", "video: {gate_calibration: {fase: {}}}\nexperts:"), "video.gate_calibration: unknown gate"),
+        (
+            ("{weights: npr-general}", "{weights: npr-general, video_calibration: {mthod: platt}}"),
+            "experts.general.video_calibration.mthod: unknown key.*'method'",
+        ),
         (("gate: face", "gate: fase"), "experts.face.gate: unknown gate 'fase'; did you mean 'face'"),
         (("content: face", "content: animals"), "experts.face.content: unknown content 'animals'; known are face"),
         (("{weights: npr-general}", "{weights: npr-general, gate: face}"), "none judges every image"),
@@ -63,6 +80,32 @@ def test_defaults(tmp_path: Path) -> None:
 def test_every_slip_is_named(tmp_path: Path, change: tuple[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=rf"camo\.yaml: .*{words}"):
         load(tmp_path, GOOD.replace(*change))
+
+
+def test_which_curve_calibrates_what(tmp_path: Path) -> None:
+    said = """
+merge_calibration: {method: isotonic, knots: [[-1, 0.2], [1, 0.8]], intercept: 0.1}
+merge_spread: 0.4
+gate_calibration: {face: {slope: 2}}
+video: {merge_slope: 3, merge_spread: 0}
+"""
+    read = load(tmp_path, GOOD + said)
+    assert read.curve("image") == Curve(1.0, 0.1, ((-1.0, 0.2), (1.0, 0.8)))
+    assert read.curve("image", ("text", "face")) == Curve(2.0)
+    assert read.curve("video", ("face",)) == read.curve("video") == Curve(3.0, 0.0)
+    assert (read.spread("image"), read.spread("video")) == (0.4, 0.0)
+    plain = load(tmp_path, GOOD + "merge_slope: 2\nmerge_intercept: -1\nvideo: {merge_intercept: 0.5}\n")
+    assert (plain.curve("image"), plain.curve("video")) == (Curve(2.0, -1.0), Curve(2.0, 0.5))
+    assert load(tmp_path, GOOD + said.replace("merge_slope: 3, ", "")).curve("video") == read.curve("image")
+
+
+def test_an_experts_own_calibration(tmp_path: Path) -> None:
+    said = "{weights: npr-general, calibration: {slope: 2, intercept: 1}}"
+    part = load(tmp_path, GOOD.replace("{weights: npr-general}", said)).experts["general"]
+    assert (part.calibrated(3.0, "image"), part.calibrated(3.0, "video")) == (7.0, 7.0)
+    said = said.replace("}}", "}, video_calibration: {slope: 0.5}}")
+    part = load(tmp_path, GOOD.replace("{weights: npr-general}", said)).experts["general"]
+    assert (part.calibrated(3.0, "image"), part.calibrated(3.0, "video")) == (7.0, 1.5)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "experts: {}", "merge: max"])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detectors.card import Calibration, Card, Preprocess
+from detectors.card import Card, Preprocess
+from detectors.curve import Curve
 from detectors.errors import WeightsError
 
 CARD = Card(
@@ -17,7 +18,7 @@ CARD = Card(
     options={"trunk": "resnet50"},
     sha256="ab" * 32,
     preprocess=Preprocess(size=224, mode="centre_square", mean=(0.5, 0.5, 0.5), channels="BGR"),
-    calibration=Calibration(1.5, -0.25),
+    calibration=Curve(1.5, -0.25),
     golden={"noise": 0.25},
     metrics={"accuracy": {"value": 0.9, "n": 100}},
 )
@@ -35,7 +36,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_defaults_fill_what_is_left_out() -> None:
     card = Card.from_json('{"name": "a", "version": "1", "architecture": "npr"}')
     assert card.preprocess == Preprocess()
-    assert card.calibration == Calibration(1.0, 0.0)
+    assert card.calibration == Curve(1.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.curve import Curve
 from detectors.errors import PredictionError
 from detectors.merge import leading_share, learned, logit, maximum, selected, sigmoid
 
@@ -53,11 +54,11 @@ def test_learned_is_bounded_and_blind_to_order(
     logits: dict[str, float], data: st.DataObject, slope: float, intercept: float
 ) -> None:
     weights = {name: data.draw(WEIGHT) for name in logits}
-    p = learned(logits, weights, slope=slope, intercept=intercept)
+    p = learned(logits, weights, Curve(slope, intercept))
     low, high = (sigmoid(slope * f(logits.values()) + intercept) for f in (min, max))
     assert low - 1e-9 <= p <= high + 1e-9
     backwards = dict(reversed(logits.items()))
-    assert learned(backwards, weights, slope=slope, intercept=intercept) == p
+    assert learned(backwards, weights, Curve(slope, intercept)) == p
 
 
 @given(LOGITS, st.data(), st.floats(0, 20))
@@ -78,7 +79,7 @@ def test_absent_experts_have_no_part(logits: dict[str, float], data: st.DataObje
 @given(st.floats(-30, 30), st.floats(0, 100))
 def test_one_expert_alone_is_believed_whatever_it_weighs(value: float, weight: float) -> None:
     assert learned({"a": value}, {"a": weight}) == pytest.approx(sigmoid(value), abs=1e-12)
-    assert learned({"a": value}, {"a": weight}, slope=2.0, intercept=1.0) == pytest.approx(sigmoid(2 * value + 1))
+    assert learned({"a": value}, {"a": weight}, Curve(2.0, 1.0)) == pytest.approx(sigmoid(2 * value + 1))
 
 
 def test_worked_example() -> None:

@@ -1,51 +1,44 @@
+"""The shipped experts on a small pool, from the command line to the configuration and back."""
+
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from detectors import paths
-from detectors.calibration import MergeFit
 from detectors.camo_config import load_config
-from detectors.merge import logit
-from scripts.fit_merge import learned, write
+from detectors.training.fit import MergeRecipe
+from scripts.fit_merge import main
+from tests.detectors.training.pool_of_photos import write_pool
+
+RECIPE = "kind: merge\nviews: 1\nvalidation: 0.95\nmade: 0\nrounds: 20\nfolds: 2\nmethods: [temperature, platt]\n"
 
 
-def test_the_numbers_land_in_the_configuration_and_nothing_else_moves(tmp_path: Path) -> None:
-    shipped = paths.configs() / "camo.yaml"
-    path = tmp_path / "camo.yaml"
-    path.write_text(shipped.read_text())
-    before = load_config(path)
-    names = list(before.experts)
-    fit = MergeFit(tuple(0.1 * (k + 1) for k in range(len(names))), 1.25, -0.5)
-    write(fit, names, path)
-    after = load_config(path)
-    assert [after.experts[n].weight for n in names] == pytest.approx(fit.weights)
-    assert (after.merge_slope, after.merge_intercept) == (1.25, -0.5)
-    assert (
-        after.model_copy(
-            update={
-                "experts": before.experts,
-                "merge_slope": before.merge_slope,
-                "merge_intercept": before.merge_intercept,
-            }
-        )
-        == before
-    )
-    kept = [line for line in shipped.read_text().splitlines() if line.strip().startswith("#")]
-    assert all(line in path.read_text() for line in kept)
+def test_from_pool_to_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pool(tmp_path / "data", groups=8)
+    (tmp_path / "merge.yaml").write_text(RECIPE)
+    config, out = tmp_path / "camo.yaml", tmp_path / "merge.json"
+    config.write_text((paths.configs() / "camo.yaml").read_text())
+    arguments = ["--data", tmp_path / "data", "--recipe", tmp_path / "merge.yaml", "--config", config, "--out", out]
+    rest = ["--write", "--runs", "1", "--challenges", "4"]
+    main([str(a) for a in arguments] + rest)
+    report = json.loads(out.read_text())
+    assert "one half" in report["image"]["how"]
+    assert "video" not in report
+    read = load_config(config)
+    numbers = report["image"]["numbers"]
+    assert read.curve("image").slope == numbers["merge"]["slope"]
+    weights = {name: round(weight, 4) for name, weight in numbers["weights"].items()}
+    assert {name: read.experts[name].weight for name in weights} == weights
+    assert set(report["image"]["figures"]) >= {*weights, "maximum", "merge as it was", "merge as fitted"}
+    assert 0.0 <= report["reward sn34-2.0, learned"]["median"] <= 1.0
+    assert json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""])) == report
 
 
-def test_an_expert_that_is_not_there_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "camo.yaml"
-    path.write_text((paths.configs() / "camo.yaml").read_text())
-    with pytest.raises(SystemExit, match="nobody"):
-        write(MergeFit((1.0,), 1.0, 0.0), ["nobody"], path)
-
-
-def test_the_learned_column_is_the_merge_that_serves() -> None:
-    fit = MergeFit((0.75, 0.25), 2.0, 0.1)
-    z = learned(fit, ["a", "b"], np.array([[1.0, -1.0], [0.5, np.nan]]))
-    assert z == pytest.approx([2.0 * 0.5 + 0.1, 2.0 * 0.5 + 0.1], abs=1e-6)
-    assert logit(0.5) == 0.0
+def test_the_shipped_recipe_is_right() -> None:
+    recipe = MergeRecipe.load(paths.configs() / "train" / "merge.yaml")
+    assert recipe.split is not None
+    assert (paths.configs() / recipe.split).is_file()
+    assert recipe.settings.goal.name == recipe.goal

@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from detectors.card import Calibration, Card, Preprocess
+from detectors import registry
+from detectors.card import Card, Preprocess
+from detectors.curve import Curve
 from detectors.errors import ConfigError, PredictionError, WeightsError
 from detectors.experts.base import Architecture, NeuralDetector, fake_logit
 from detectors.types import U8, Media
+from tests.detectors.experts.variants import small_card
 
 CARD = Card(name="mean", version="1", architecture="none", preprocess=Preprocess(size=8, mode="native"))
 
@@ -61,7 +64,7 @@ def test_fake_index_outside_the_head_is_refused(shape: tuple[int, ...], index: i
 
 
 def test_calibration_is_platt() -> None:
-    card = dataclasses.replace(CARD, calibration=Calibration(slope=2.0, intercept=-0.5))
+    card = dataclasses.replace(CARD, calibration=Curve(slope=2.0, intercept=-0.5))
     detector = NeuralDetector(card, Mean())
     assert detector.logits([_grey(255)[0]]) == pytest.approx([1.5])
     assert detector.predict([Media(_grey(51)[0])])[0].p_fake == pytest.approx(_sigmoid(2 * 0.2 - 0.5))
@@ -127,8 +130,8 @@ def test_output_that_is_not_finite_is_an_error(value: float) -> None:
 
 
 def test_extreme_logits_stay_probabilities() -> None:
-    for slope, wanted in ((1e6, 1.0), (-1e6, 0.0)):
-        card = dataclasses.replace(CARD, calibration=Calibration(slope=slope))
+    for intercept, wanted in ((1e6, 1.0), (-1e6, 0.0)):
+        card = dataclasses.replace(CARD, calibration=Curve(intercept=intercept))
         assert NeuralDetector(card, Mean()).predict([Media(_grey(255)[0])])[0].p_fake == wanted
 
 
@@ -144,3 +147,31 @@ def test_training_mode_does_not_leak_into_answers() -> None:
 def test_options_are_positive(max_frames: int, batch_size: int) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         NeuralDetector(CARD, Mean(), max_frames=max_frames, batch_size=batch_size)
+
+
+def test_three_class_heads_count_both_fakes() -> None:
+    logits = torch.tensor([[0.3, 1.2, -0.4]])
+    shares = torch.softmax(logits, 1)[0]
+    wanted = torch.log((shares[1] + shares[2]) / shares[0])
+    assert torch.allclose(fake_logit(logits, 1, 2)[0], wanted, atol=1e-6)
+    with pytest.raises(WeightsError):
+        fake_logit(logits[:, :2], 0, 1)
+    with pytest.raises(WeightsError):
+        fake_logit(logits, 1, 3)
+
+
+def test_three_class_predictions_give_semi_synthetic_its_share() -> None:
+    card = dataclasses.replace(small_card("efficientnet-lite"), options={"variant": "lite0", "num_classes": 3})
+    card = dataclasses.replace(card, fake_index=1, semi_index=2)
+    torch.manual_seed(2)
+    network = registry.build(card)
+    with torch.no_grad():
+        network.head.weight.zero_()  # type: ignore[union-attr,operator]
+        network.head.bias.copy_(torch.tensor([0.0, 0.5, 1.5]))  # type: ignore[union-attr,operator]
+    detector = NeuralDetector(card, network)
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    wanted = torch.softmax(torch.tensor([0.0, 0.5, 1.5]), 0).tolist()
+    assert detector.predict([Media(image)])[0].probabilities == pytest.approx(wanted, abs=1e-6)
+    logits, shares = detector.opinions([image, image])
+    assert shares.tolist() == pytest.approx([wanted[2] / (wanted[1] + wanted[2])] * 2, abs=1e-6)
+    assert detector.logits([image]) == pytest.approx(logits[:1])

@@ -15,6 +15,7 @@ _XCEPTION = {"widths": [8, 8, 16, 16, 16, 32], "middle": 1}
 SMALL: dict[str, dict[str, Any]] = {
     "xception": _XCEPTION,
     "ucf": {**_XCEPTION, "inference_only": True},
+    "efficientnet-lite": {"variant": "lite0"},
     "tall": {"image_size": 56, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_sizes": [7, 7]},
 }
 _SIZES = {"tall": 56}

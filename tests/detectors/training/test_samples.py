@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,94 @@ def test_a_pool_without_reals_is_refused(pool: Pool) -> None:
         Pool([i for i in pool.items if i.label != Label.REAL], RECIPE)
 
 
+def test_a_batch_says_what_its_samples_are(pool: Pool) -> None:
+    batches = [pool.batch(step) for step in range(4)]
+    kinds = {"inpainted", "pasted", "self_blended", "spliced", "wavelet_blended"}
+    for batch in batches:
+        made = np.array([bool(kind) for kind in batch.kinds])
+        assert np.array_equal(made[4:], batch.paired)
+        assert not made[:4].any()
+        assert np.array_equal(batch.sources < 0, made)
+        assert np.array_equal(batch.classes > 0, batch.labels > 0)
+        for kind, label in zip(batch.kinds, batch.classes, strict=True):
+            assert not kind or (label == Label.SEMISYNTHETIC) == (kind in kinds)
+    assert pool.sources == ("cat", "cup")
+    assert {int(s) for b in batches for s in b.sources} == {-1, 0, 1}
+
+
+def test_a_part_of_a_batch_is_that_part_of_the_whole(pool: Pool) -> None:
+    part, whole = pool.batch(2, slice(1, 3)), pool.batch(2)
+    assert np.array_equal(part.pixels, whole.pairs(1, 3).pixels)
+    assert part.kinds == whole.pairs(1, 3).kinds
+    assert part.labels.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("share", "label"), [(1.0, Label.SEMISYNTHETIC), (1e-9, Label.SYNTHETIC)])
+def test_the_share_of_semi_synthetic_fakes_is_kept(share: float, label: Label, pool: Pool) -> None:
+    recipe = RECIPE.model_copy(update={"semi_share": share, "made_share": 0.5})
+    drawn = Pool(pool.items, recipe).batch(0)  # the pool's own fakes are all synthetic
+    assert drawn.classes[4:].tolist() == [label] * 4
+    assert label == Label.SYNTHETIC or drawn.paired.all()
+    with pytest.raises(ValueError, match="no maker gives semisynthetic"):
+        Pool(pool.items, recipe.model_copy(update={"kinds": ("grid",)}))
+
+
+def test_whole_views_are_the_wire_image_made_smaller(pool: Pool) -> None:
+    def mean_correlation(view: str) -> float:
+        crops = Pool(pool.items, RECIPE.model_copy(update={"view": view, "made_share": 0.0})).batch(0).pixels
+        full = Pool(pool.items, RECIPE.model_copy(update={"side": 256, "made_share": 0.0})).batch(0).pixels
+        small = full.reshape(8, 64, 4, 64, 4, 3).mean((2, 4))
+        return float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(crops, small, strict=True)]))
+
+    assert mean_correlation("whole") > 0.98
+    assert mean_correlation("crop") < 0.9
+
+
+def test_both_views_are_drawn_and_a_pair_shares_its_draw(pool: Pool) -> None:
+    settings = {"made_share": 1.0, "kinds": ("pasted",), "batch": 16}
+    shown = {
+        view: Pool(pool.items, RECIPE.model_copy(update={"view": view, **settings})).batch(1).pixels
+        for view in ("crop", "whole", "both")
+    }
+    same = {
+        view: [np.array_equal(a, b) for a, b in zip(shown["both"], shown[view], strict=True)]
+        for view in ("crop", "whole")
+    }
+    assert any(same["crop"])
+    assert any(same["whole"])
+    assert same["crop"][:8] == same["crop"][8:]
+    assert same["whole"][:8] == same["whole"][8:]
+
+
+def test_masked_spectra_are_those_of_both_of_a_pair(pool: Pool) -> None:
+    settings = {"made_share": 1.0, "kinds": ("pasted",)}
+    plain = Pool(pool.items, RECIPE.model_copy(update=settings)).batch(0).pixels.astype(int)
+    masked = Pool(pool.items, RECIPE.model_copy(update={"frequency_masking": 1.0, **settings})).batch(0).pixels
+    lost = [np.abs(np.fft.fft2((p - m).mean(-1))) > 60 for p, m in zip(plain, masked.astype(int), strict=True)]
+    for k in range(4):
+        assert not np.array_equal(plain[k], masked[k])
+        shared = (lost[k] & lost[4 + k]).sum() / max(1, (lost[k] | lost[4 + k]).sum())
+        others = (lost[k] & lost[(k + 1) % 4]).sum() / max(1, (lost[k] | lost[(k + 1) % 4]).sum())
+        assert shared > others
+
+
+def test_weights_tilt_the_draw_of_sources(pool: Pool) -> None:
+    recipe = RECIPE.model_copy(update={"source_weights": {"cat": 20.0}, "made_share": 0.0, "batch": 64})
+    drawn = Pool(pool.items, recipe).batch(0).sources
+    assert (drawn[:32] == 0).mean() > 0.8
+    assert (drawn[32:] == 0).mean() > 0.8
+
+
+def test_generators_can_be_left_out_and_nothing_is_made_of_what_is(pool: Pool) -> None:
+    items = [replace(i, generator="camera" if i.label == Label.REAL else f"gan-{i.source}") for i in pool.items]
+    left = Pool(items, RECIPE.model_copy(update={"sources_left_out": ("gan-cat",)}))
+    assert {(i.source, i.fake) for i in left.items} == {("cat", False), ("cup", False), ("cup", True)}
+    settings = {"sources_left_out": ("cat",), "made_share": 1.0, "kinds": ("pasted",), "batch": 16}
+    reds = Pool(items, RECIPE.model_copy(update=settings)).batch(0)
+    assert set(reds.sources[:8].tolist()) == {0}
+    assert reds.paired.all()
+
+
 def test_sources_and_contents_can_be_left_out(pool: Pool) -> None:
     left = Pool(pool.items, RECIPE.model_copy(update={"sources_left_out": ("cat",)}))
     assert {item.source for item in left.items} == {"cup"}
@@ -92,3 +181,31 @@ def test_wire_view_is_what_a_validator_sends() -> None:
     drawn = augment.draw(np.random.default_rng(0), 0, (300, 400))
     expected = media.decode_image(media.encode_jpeg(augment.apply(drawn, frame), quality=75)).pixels
     assert np.array_equal(wire_view(frame, drawn), expected)
+
+
+def test_a_made_fake_has_its_reals_group_and_the_others_their_own(pool: Pool) -> None:
+    batch = pool.batch(2)
+    half = len(batch) // 2
+    assert any(batch.paired)
+    for k in np.flatnonzero(batch.paired):
+        assert batch.groups[k] == batch.groups[half + k] != ""
+    assert all(batch.groups)
+    assert batch.pairs(1, 3).groups == (*batch.groups[1:3], *batch.groups[half + 1 : half + 3])
+
+
+def test_a_fake_stands_beside_a_real_of_its_content(pool: Pool) -> None:
+    across = {("cat", False): "one", ("cup", True): "one", ("cup", False): "two", ("cat", True): "two"}
+    named = [replace(i, content=across[i.source, i.fake]) for i in pool.items]
+    batch = Pool(named, RECIPE.model_copy(update={"made_share": 0.0, "same_content": 1.0})).batch(0)
+    assert all(real != fake for real, fake in zip(batch.sources[:4], batch.sources[4:], strict=True))
+
+
+def test_few_semisynthetic_files_are_not_drilled(pool: Pool) -> None:
+    items = [
+        replace(i, label=Label.SEMISYNTHETIC) if k == 0 and i.fake else i for k, i in enumerate(reversed(pool.items))
+    ]
+    asked = RECIPE.model_copy(update={"made_share": 0.0, "semi_share": 0.5, "kinds": ("upsampled", "spliced")})
+    batches = [Pool(items, asked).batch(step) for step in range(4)]
+    semi = [kind for b in batches for kind, c in zip(b.kinds, b.classes, strict=True) if c == Label.SEMISYNTHETIC]
+    assert semi
+    assert set(semi) == {"spliced"}

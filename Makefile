@@ -5,7 +5,7 @@ CONFORMANCE := .venv-conformance
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup setup-conformance demo test lint types check bench-serve bench-camo clean
+.PHONY: setup setup-conformance demo test lint types check bench-serve bench-camo results reproduce clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -40,6 +40,16 @@ bench-serve: setup setup-conformance
 
 bench-camo: setup
 	$(BIN)/python scripts/bench_camo.py $(ARGS)
+
+# The figures of docs/results, on the held-out groups of the pool: make results DATA=DIR
+DATA ?= ../shared/data
+results: setup
+	$(BIN)/python scripts/leave_one_out.py --data $(DATA) --views 1 --most 150 --out docs/results/leave-one-out.json
+	$(BIN)/python scripts/results.py --data $(DATA) $(ARGS)
+
+# The default set from nothing, compared with docs/results: make reproduce DATA=DIR
+reproduce: setup
+	$(BIN)/python scripts/reproduce.py --data $(DATA) $(ARGS)
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache

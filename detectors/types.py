@@ -77,7 +77,7 @@ class Prediction:
 
     Attributes:
         probabilities: (real, synthetic, semi-synthetic), each finite and in [0, 1], sum 1 within 1e-6.
-        route: names of what was run, in order, e.g. ``("gate:face", "npr-face", "merge:learned")``.
+        route: names of what was run, in order, e.g. ``("general", "general-whole", "merge:learned")``.
         experts: each expert's own P(fake) in [0, 1] after its own calibration, by expert name.
         milliseconds: wall time spent on this answer.
         weights: version of each set of weights that took part, by expert name, as ``NAME@VERSION``.

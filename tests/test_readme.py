@@ -17,6 +17,7 @@ import torch
 
 from detectors import media, registry
 from neurons.demo_media import build, photographs
+from tests.detectors.training.pool_of_photos import write_pool
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,6 +59,7 @@ def test_every_command_is_known_to_this_test() -> None:
         "wallet trial",
         "neurons/miner.py",
         "simulate",
+        "evaluate",
         "train configs",
         "weights import",
         "weights list",
@@ -118,6 +120,26 @@ def test_import_and_list(folder: Path) -> None:
     assert "stored as ucf-face@1.0.0" in said
     assert "ucf-face@1.0.0" in run([*command("weights list"), *store], folder)
     (folder / "ucf_best.pth").unlink()
+
+
+def test_evaluate(folder: Path) -> None:
+    words = command("evaluate")
+    words[words.index("DIR")] = "build/demo/media"
+    run([*words, "--most", "3"], folder)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    wanted = {"n", "auc", "balanced_accuracy", "tnr", "tpr", "mcc", "brier", "ece", "reward", "by_source"}
+    assert wanted <= set(report)
+    assert report["n"] > 6
+    assert set(report["reward"]) >= {"sn34-2.0", "sn34-2.2.7"}
+
+
+def test_train(folder: Path) -> None:
+    write_pool(folder / "pool", groups=12)
+    words = command("train configs")
+    words[words.index("DIR")] = "pool"
+    said = run([*words, "--steps", "1", "--store", "trained"], folder)
+    assert "general@1.0.0: sha256" in said
+    assert (folder / "trained" / "general-1.0.0.safetensors").is_file()
 
 
 def test_train_is_a_recipe_that_exists(folder: Path) -> None:

@@ -21,7 +21,7 @@ from detectors.card import Card, Preprocess
 from detectors.errors import ConfigError, WeightsError
 from detectors.experts.base import Architecture
 
-__all__ = ["EfficientNetLite"]
+__all__ = ["EfficientNetLite", "standardised_head"]
 
 _PUBLISHED = Card(
     name="efficientnet-lite",
@@ -35,6 +35,8 @@ _PUBLISHED = Card(
 )
 
 _POOLED = 1280  # features of every variant
+_TEXTURE = range(1, 6)  # stages whose statistics are pooled
+_FAR = 5.0  # standard deviations at which a feature is cut off
 
 # sha256 of the files in the packages' version 0.1.0, so that a changed package is noticed before it is unpickled
 _FILES: Mapping[str, str] = {
@@ -56,29 +58,56 @@ _EXPANDED = {
 
 
 class EfficientNetLite(Architecture):
-    """EfficientNet-Lite with a linear head. ``[N, 3, H, W]`` to ``[N, num_classes]``, any H and W >= 32.
+    """EfficientNet-Lite with a head. ``[N, 3, H, W]`` to ``[N, num_classes]``, any H and W >= 32.
 
     Args:
         variant: ``lite0`` (3.4 M parameters without the head), ``lite1`` (4.1 M) or ``lite2`` (4.8 M).
         num_classes: outputs of the head; 1 is a sigmoid head, 3 are (real, synthetic, semi-synthetic).
-        dropout: on the pooled features while training, in [0, 1).
+        dropout: on the features while training, in [0, 1).
+        pooling: ``last`` is the mean of the last layer; ``stages`` also has the means and standard deviations of stages
+            2 to 6, where texture still is.
+        hidden: units between features and outputs; 0 is a linear head. The features are then standardised first.
     """
 
     published: ClassVar[Card] = _PUBLISHED
     presets: ClassVar[Mapping[str, Card]] = {"efficientnet-lite": _PUBLISHED}
 
-    def __init__(self, variant: str = "lite2", num_classes: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        variant: str = "lite2",
+        num_classes: int = 1,
+        dropout: float = 0.0,
+        *,
+        pooling: str = "last",
+        hidden: int = 0,
+    ) -> None:
         super().__init__()
         if variant not in ("lite0", "lite1", "lite2"):
             raise ValueError(f"variant {variant!r} is none of lite0, lite1, lite2")
+        if pooling not in ("last", "stages"):
+            raise ValueError(f"pooling {pooling!r} is none of last, stages")
         self.trunk = timm.create_model(f"tf_efficientnet_{variant}", pretrained=False, num_classes=0)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(_POOLED, num_classes)
+        self.pooling = pooling
+        width = _POOLED + (2 * sum(_widths(self.trunk)) if pooling == "stages" else 0)
+        self.dropout: nn.Module = nn.Dropout(dropout) if hidden == 0 else nn.Identity()
+        self.head: nn.Module = nn.Linear(width, num_classes)
+        if hidden > 0:
+            self.head = standardised_head(width, hidden, num_classes, dropout)
 
     def features(self, x: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` to the pooled ``[N, 1280]``."""
-        pooled: Tensor = self.trunk(x)
-        return pooled
+        """``[N, 3, H, W]`` to the pooled ``[N, D]``; D is 1280, for ``stages`` of lite2 2256."""
+        trunk: Any = self.trunk  # timm's classes are not typed
+        if self.pooling == "last":
+            pooled: Tensor = trunk(x)
+            return pooled
+        found: list[Tensor] = []
+        hidden: Tensor = trunk.bn1(trunk.conv_stem(x))
+        for stage, block in enumerate(trunk.blocks):
+            hidden = block(hidden)
+            if stage in _TEXTURE:
+                found += [hidden.mean((2, 3)), hidden.std((2, 3))]
+        found.append(trunk.bn2(trunk.conv_head(hidden)).mean((2, 3)))
+        return torch.cat(found, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.dropout(self.features(x)))
@@ -109,6 +138,24 @@ class EfficientNetLite(Architecture):
         if missing or unexpected:
             raise WeightsError(f"{path.name}: lacks {missing[:3]}, has unknown {unexpected[:3]}")
         return network
+
+
+def standardised_head(width: int, hidden: int, outputs: int, dropout: float) -> nn.Sequential:
+    """``[N, width]`` features to ``[N, outputs]`` logits: standardised, cut off far out, one hidden layer."""
+    return nn.Sequential(
+        nn.BatchNorm1d(width, affine=False),
+        nn.Hardtanh(-_FAR, _FAR),
+        nn.Dropout(dropout),
+        nn.Linear(width, hidden),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(hidden, outputs),
+    )
+
+
+def _widths(trunk: Any) -> list[int]:
+    """Channels of the stages in :data:`_TEXTURE`."""
+    return [int(trunk.blocks[stage][-1].conv_pwl.out_channels) for stage in _TEXTURE]
 
 
 def _package_file(variant: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef, roc_auc_
 
 from detectors.datasets import Item
 from detectors.training.samples import Pool
+from detectors.training.splits import fits
 from detectors.types import U8, Label
 
-__all__ = ["Scored", "auc_interval", "balanced", "fits", "halves", "parts", "score", "summary"]
+__all__ = ["Scored", "auc_interval", "balanced", "halves", "parts", "score", "summary"]
 
 F64 = npt.NDArray[np.float64]
 _CHUNK = 32
@@ -81,11 +81,6 @@ def parts(scored: Scored) -> dict[str, Scored]:
     """``pool``: the data's own reals and fakes; ``made``: its reals against the fakes made from them."""
     made = np.array([source.startswith(_MADE) for source in scored.sources], dtype=bool)
     return {"pool": scored.part(~made), "made": scored.part(made | ~scored.fake)}
-
-
-def fits(group: str) -> bool:
-    """Whether a held-out group serves to fit (calibration, merge) rather than to report; half of them do."""
-    return zlib.crc32(group.encode()) % 2 == 0
 
 
 def halves(scored: Scored) -> tuple[Scored, Scored]:

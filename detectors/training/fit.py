@@ -23,7 +23,7 @@ from detectors import calibration, camo, datasets, paths
 from detectors.calibration import GOALS, Method
 from detectors.datasets import Item
 from detectors.errors import ConfigError
-from detectors.training import camo_file, evaluate, splits
+from detectors.training import camo_file, splits
 from detectors.training.merge_fit import Fitted, Settings, configured, figures, fit_curves_only, fit_merge, weights_of
 from detectors.training.merge_sheet import Sheet, bare, score_images, score_videos
 from detectors.training.recipe import Recipe
@@ -241,7 +241,7 @@ def _report(fitted: Fitted, before: Fitted, rows: Sheet, columns: dict[str, F64]
 
 
 def _halves(sheet: Sheet) -> tuple[Sheet, Sheet]:
-    fitting = np.array([evaluate.fits(group) for group in sheet.groups], bool)
+    fitting = np.array([splits.fits(group) for group in sheet.groups], bool)
     return sheet.part(fitting), sheet.part(~fitting)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ def train(
     threads: int | None = None,
     report: Callable[[Progress], None] = lambda _: None,
     changes: Mapping[str, Any] | None = None,
+    kind: type[Recipe] = Recipe,
+    learn: Callable[..., Iterator[Progress]] = fit,
 ) -> Card | None:
     """Trains one recipe and saves its weights and card into `store`.
 
@@ -59,6 +61,8 @@ def train(
         threads: of torch; None leaves them as they are.
         report: called with the progress.
         changes: values in place of the recipe's, by key, e.g. ``sources_left_out`` and ``steps`` for a fold.
+        kind: of the recipe.
+        learn: trains the network in place, with the arguments of :func:`detectors.training.loop.fit`.
 
     Returns:
         The card, as saved; None in the other processes of several.
@@ -66,7 +70,7 @@ def train(
     Raises:
         ConfigError: the recipe or a folder it needs is not usable.
     """
-    recipe = Recipe.load(path, changes)
+    recipe = kind.load(path, changes)
     if threads is not None:
         torch.set_num_threads(threads)
     items = datasets.read(data)
@@ -79,7 +83,7 @@ def train(
     pool = _pool(training, recipe, gate, base)
     first = precision.is_main()
     seconds = 0.0
-    for progress in fit(network, pool, recipe, view, run):
+    for progress in learn(network, pool, recipe, view, run):
         seconds = progress.seconds
         if first:
             report(progress)

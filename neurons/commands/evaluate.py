@@ -26,7 +26,7 @@ from detectors.evaluation.report import ROUNDS, brief, clean, report
 from detectors.evaluation.run import Outcome, at_most, score, score_grid
 from detectors.evaluation.scores import Scores, digest, read_dump
 from detectors.evaluation.views import GRID, LEVELS, MIXES, Level, Views, key_of
-from detectors.training.splits import load_split
+from detectors.training.splits import fits, load_split
 from neurons.challenges import FRAMES
 from neurons.payoff import difference, rewards
 from neurons.rewards import PROFILES
@@ -215,16 +215,19 @@ def _level(text: str) -> Level:
 def _side(items: Sequence[Item], split: Path | None, only: str | None) -> list[Item]:
     """The items of one side of a split file.
 
-    The file is that of ``detectors.training.splits``, or ``{"groups": {"validation": [...]}}``, where a side that is
-    not listed is everything that no listed side has.
+    ``fitting`` and ``reporting`` are the halves of the validation side: calibration is fitted on one, figures are of
+    the other. The file is that of ``detectors.training.splits``, or ``{"groups": {"validation": [...]}}``, where a side
+    that is not listed is everything that no listed side has.
     """
     if split is None:
         if only is not None:
             raise ConfigError("--only needs --split FILE")
         return list(items)
     side = only or "validation"
+    if side in ("fitting", "reporting"):
+        return [item for item in _side(items, split, "validation") if fits(item.group) == (side == "fitting")]
     if side not in ("train", "validation"):
-        raise ConfigError(f"--only {side!r} is neither train nor validation")
+        raise ConfigError(f"--only {side!r} is none of train, validation, fitting, reporting")
     try:
         raw = json.loads(split.read_text(encoding="utf-8"))
         listed = raw.get("groups")

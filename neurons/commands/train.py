@@ -21,6 +21,7 @@ from detectors.store import Store
 from detectors.training import run as runs
 from detectors.training.autoencoder import train_autoencoder
 from detectors.training.contents import train_contents
+from detectors.training.frozen_head import train_head
 from detectors.training.points import train_points
 from detectors.training.pretraining import pretrain
 from detectors.training.progress import Progress
@@ -30,7 +31,11 @@ __all__ = ["train"]
 # Networks with loops of their own: their labels are points, contents or the picture itself, not real and fake.
 _OWN = {"face-points": train_points, "content": train_contents, "autoencoder": train_autoencoder}
 # Loops with the trainer's arguments, by the recipe's `kind`.
-_KINDS: Mapping[str, Callable[..., Card | None]] = {"": runs.train, "frequency-pretraining": pretrain}
+_KINDS: Mapping[str, Callable[..., Card | None]] = {
+    "": runs.train,
+    "frequency-pretraining": pretrain,
+    "frozen-head": train_head,
+}
 _MERGE = "merge"
 
 
@@ -77,7 +82,7 @@ def train(
     name, kind = _name_and_kind(recipe)
     changes: dict[str, Any] = {"sources_left_out": tuple(left_out)} if left_out else {}
     changes |= {} if steps is None else {"steps": steps}
-    if changes and (kind != "" or name in _OWN):
+    if changes and (kind not in ("", "frozen-head") or name in _OWN):
         raise ConfigError(f"{recipe}: --leave-out and --steps are for recipes of experts")
     if kind == _MERGE:
         from detectors.training.fit import fit  # noqa: PLC0415 - evaluation and all experts, for this kind alone

@@ -52,15 +52,15 @@ def test_folds_that_cannot_be_fitted_have_no_answer() -> None:
 def test_unknown_names_are_refused_with_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="always-real"):
         load("nobody", weights=tmp_path)
-    with pytest.raises(ConfigError, match="expert mobilenet-general"):
+    with pytest.raises(ConfigError, match="expert general-whole"):
         load("expert nobody")
 
 
-@pytest.mark.parametrize("name", ["expert mobilenet-general", "expert:mobilenet-general", "mobilenet-general@1.0.0"])
+@pytest.mark.parametrize("name", ["expert general-whole", "expert:general-whole", "general-whole@1.0.0"])
 def test_an_expert_of_the_store(name: str, pool: Dataset) -> None:
     judge = load(name)
     assert judge.name == name
-    assert judge.about["weights"] == {"mobilenet-general": "mobilenet-general@1.0.0"}
+    assert judge.about["weights"] == {"general-whole": "general-whole@1.0.0"}
     made = [Views(pool.origin, "0").view(item) for item in pool if item.path.name in ("one0.jpg", "clip.mp4")]
     shown = [view for view in made if isinstance(view, View)]
     answers = judge.answers(shown)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from detectors.datasets import split_by_group
-from detectors.training.splits import make_split
+from detectors.training.splits import fits, make_split
 from neurons import cli
 from neurons.rewards import PROFILES
 from tests.detectors.evaluation.made_scores import write_files
@@ -111,6 +111,12 @@ def test_split_files_choose_a_side(pool: Path, tmp_path: Path) -> None:
             found = run(tmp_path, *arguments)
             assert found["data"]["items"] == len(side)
             assert found["data"]["split"]["only"] == only
+    halves = []
+    for only in ("fitting", "reporting"):
+        where = ("--data", str(pool), "--detector", "always-real", "--split", str(tmp_path / "split.json"))
+        halves.append(run(tmp_path, *where, "--only", only)["data"]["items"])
+    assert sum(halves) == len(sides[1])
+    assert halves[0] == sum(fits(item.group) for item in sides[1])
 
 
 def test_leave_one_out_is_composed(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,8 +69,8 @@ class About:
 
 SMOKE_TEST = (
     "Smoke test: these media are the project's own demo set, a few photographs that come with its dependencies and "
-    "fakes made from them. The figures show that the whole way works and that the answers carry a signal; they do not "
-    "predict earnings. Give a folder of your own with --data for that."
+    "fakes made from them. The figures show that the whole way works; the weights were chosen for generators, not for "
+    "such fakes, and nothing here predicts earnings. Give a folder of your own with --data for that."
 )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from detectors.training.splits import fits, load_split
 from detectors.types import Label
 
 BASELINES = ("always-real", "random", "format-probe")
-SPLIT = paths.configs() / "splits" / "pool.json"
+SPLIT = Path(os.path.relpath(paths.configs() / "splits" / "pool.json"))  # as it should stand in the reports
 
 
 def main() -> None:
@@ -63,6 +64,9 @@ def evaluate(stem: Path, *words: object) -> None:
     files = ["--json", stem.with_suffix(".json"), "--markdown", stem.with_suffix(".md")]
     command = [Path(sys.executable).with_name("deepfake-miner"), "evaluate", *words, *files]
     subprocess.run([str(word) for word in command], check=True)
+    where = str(words[words.index("--data") + 1])
+    for path in (stem.with_suffix(".json"), stem.with_suffix(".md")):
+        path.write_text(path.read_text(encoding="utf-8").replace(where, "DIR"), encoding="utf-8")
 
 
 def made_semisynthetic(items: Sequence[Item], folder: Path, most: int | None) -> Path:

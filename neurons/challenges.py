@@ -32,7 +32,7 @@ FRAMES: Mapping[Mix, tuple[int, int]] = MappingProxyType({"2.0": (8, 24), "2.2":
 """Fewest and most frames of one clip, by the validators' version."""
 
 _STITCH: Mapping[Mix, float] = MappingProxyType({"2.0": 0.0, "2.2": 0.2})  # share of videos made of two clips
-_LABELS: Mapping[Mix, Mapping[Label, float]] = MappingProxyType(
+LABEL_PRIORS: Mapping[Mix, Mapping[Label, float]] = MappingProxyType(
     {
         "2.0": {Label.REAL: 0.5, Label.SYNTHETIC: 0.5},  # "fake" is one pool, see _pools
         "2.2": {Label.REAL: 0.5, Label.SYNTHETIC: 0.4, Label.SEMISYNTHETIC: 0.1},
@@ -192,7 +192,7 @@ class Stream:
         if not fake:
             return pools[Label.REAL]
         kinds = [label for label in pools if label is not Label.REAL]
-        shares = np.array([_LABELS[self.mix][label] for label in kinds])
+        shares = np.array([LABEL_PRIORS[self.mix][label] for label in kinds])
         return pools[kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]]
 
     def _image(self, rng: np.random.Generator, index: int, item: Item, level: int) -> Issued:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from detectors.augment import LEVELS, Mix
 from detectors.evaluation.measures import interval, said_class, said_fake
 from detectors.evaluation.scores import F64, I64, Bool, Scores
 from detectors.types import Label, Modality
+from neurons.challenges import LABEL_PRIORS
 from neurons.rewards import PROFILES, Profile
 
 __all__ = ["Pay", "difference", "payoff", "play", "rewards", "simulate"]
@@ -27,12 +27,6 @@ STREAMS = 200
 VIDEO_SHARE = 0.5
 
 _MODALITIES: tuple[Modality, ...] = ("image", "video")
-_PRIOR: Mapping[Mix, Mapping[Label, float]] = MappingProxyType(
-    {
-        "2.0": {Label.REAL: 0.5, Label.SYNTHETIC: 0.5},  # both kinds of fake are one pool
-        "2.2": {Label.REAL: 0.5, Label.SYNTHETIC: 0.4, Label.SEMISYNTHETIC: 0.1},
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +210,7 @@ def _pools(scores: Scores, truth: I64, modality: Modality, profile: Profile, mix
     if mix is not None and mix != profile.mix:
         ratio = np.array(LEVELS[profile.mix]) / np.array(LEVELS[mix])
         weights = ratio[np.maximum(scores.levels, 0)]
-    for label, prior in _PRIOR[profile.mix].items():
+    for label, prior in LABEL_PRIORS[profile.mix].items():
         rows = np.flatnonzero((truth == int(label)) & (scores.video == (modality == "video")))
         if len(rows):
             _, source = np.unique(scores.sources.codes[rows], return_inverse=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.datasets import Item
+from detectors.training.sources import share_of
 
 __all__ = ["BATCH", "EPOCH", "FLOOR", "Plan"]
 
@@ -120,7 +121,7 @@ def _members(items: Sequence[Item], *, fake: bool) -> dict[str, _Indices]:
 
 def _quotas(members: Mapping[str, _Indices], weights: Mapping[str, float], floor: int, draws: int) -> _Indices:
     """Whole numbers that sum to `draws`, in proportion to the shares (largest remainders get what rounding leaves)."""
-    shares = np.array([weights.get(name, 1.0) * min(len(who), floor) / floor for name, who in members.items()])
+    shares = np.array([share_of(len(who), weights.get(name, 1.0), floor) for name, who in members.items()])
     if (shares < 0).any() or not np.isfinite(shares).all() or not shares.sum() > 0:
         raise ValueError(f"weights of {', '.join(members)} must be at least 0, and not all of them 0")
     exact = shares / shares.sum() * draws

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit
 
 from detectors import calibration, camo, datasets, paths
@@ -26,7 +25,7 @@ from detectors.errors import ConfigError
 from detectors.training import camo_file, splits
 from detectors.training.merge_fit import Fitted, Settings, configured, figures, fit_curves_only, fit_merge, weights_of
 from detectors.training.merge_sheet import Sheet, bare, score_images, score_videos
-from detectors.training.recipe import Recipe
+from detectors.training.recipe import Recipe, load_as
 
 __all__ = ["MergeRecipe", "fit", "fit_images", "fit_videos", "held_out"]
 
@@ -88,14 +87,7 @@ class MergeRecipe(BaseModel):
         Raises:
             ConfigError: unreadable, unknown key, or a value out of range; the text names the key.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path.name}: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "file"
-            raise ConfigError(f"{path.name}: {where}: {first['msg']}") from error
+        return load_as(cls, path)
 
 
 def fit(

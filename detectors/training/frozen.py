@@ -16,10 +16,9 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import roc_auc_score
 
-from detectors import preprocess
 from detectors.datasets import Item
 from detectors.experts.efficientnet_lite import EfficientNetLite, standardised_head
-from detectors.training.frozen_head import HeadRecipe, Rows, descend
+from detectors.training.frozen_head import HeadRecipe, Rows, descend, features_of
 from detectors.training.recipe import Recipe
 from detectors.training.samples import Pool
 from detectors.training.splits import Fold
@@ -95,9 +94,7 @@ def extract(items: Sequence[Item], views: int, seed: int) -> Features:
     waiting: list[npt.NDArray[np.uint8]] = []
 
     def flush() -> None:
-        with torch.inference_mode():
-            x = preprocess.tensor(waiting, network.published.preprocess)
-            rows.append(network.features(x.contiguous(memory_format=torch.channels_last)).numpy())
+        rows.append(features_of(network, waiting, network.published.preprocess))
         waiting.clear()
 
     for number, item in enumerate(items):
@@ -145,40 +142,44 @@ def curve(
         mean over orders.
     """
     place = {id(item): k for k, item in enumerate(items)}
+    complete: dict[str, Held] = {}  # folds that were trained on all they have, which another count need not repeat
+
+    def trained(fold: Fold, count: int, rng: np.random.Generator) -> Held:
+        names = sorted({i.source for i in fold.training if i.fake})
+        kept = set(rng.permutation(np.array(names))[:count].tolist())  # drawn first: the stream is the folds' in turn
+        if count >= len(names) and fold.name in complete:
+            return complete[fold.name]
+        training = [place[id(i)] for i in fold.training if not i.fake or i.source in kept]
+        rows = features.of([place[id(i)] for i in fold.held])
+        z = _fit(items, features, features.of(training))(rows)
+        fake = np.array([items[k].fake for k in features.items[rows]])
+        held = _held(fold.name, z, fake, fake)
+        if count >= len(names):
+            complete[fold.name] = held
+        return held
+
     found = []
     for count in counts:
-        values: list[list[tuple[float, float]]] = []
+        means = np.empty((orders, 2))
         for order in range(orders):
             rng = np.random.default_rng([seed, count, order])
-            row = []
-            for fold in folds:
-                names = sorted({i.source for i in fold.training if i.fake})
-                kept = set(rng.permutation(np.array(names))[:count].tolist())
-                training = [place[id(i)] for i in fold.training if not i.fake or i.source in kept]
-                rows = features.of([place[id(i)] for i in fold.held])
-                z = _fit(items, features, features.of(training))(rows)
-                fake = np.array([items[k].fake for k in features.items[rows]])
-                held = _held(fold.name, z, fake, fake)
-                row.append((held.balanced_accuracy, held.auc))
-            values.append(row)
-        means = np.array([np.mean(row, axis=0) for row in values if row])
-        if len(means):
-            spread = float(means[:, 0].std(ddof=1)) if len(means) > 1 else 0.0
-            found.append(
-                {
-                    "fake_sources": count,
-                    "balanced_accuracy": round(float(means[:, 0].mean()), 4),
-                    "spread": round(spread, 4),
-                    "auc": round(float(means[:, 1].mean()), 4),
-                }
-            )
+            row = [trained(fold, count, rng) for fold in folds]
+            means[order] = np.mean([(held.balanced_accuracy, held.auc) for held in row], axis=0)
+        found.append(
+            {
+                "fake_sources": count,
+                "balanced_accuracy": round(float(means[:, 0].mean()), 4),
+                "spread": round(float(means[:, 0].std(ddof=1)) if orders > 1 else 0.0, 4),
+                "auc": round(float(means[:, 1].mean()), 4),
+            }
+        )
     return found
 
 
 def _fit(
     items: Sequence[Item], features: Features, rows: npt.NDArray[np.int64]
 ) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]:
-    """Logits of P(fake) of any rows, by the head of ``configs/train/general.yaml`` trained on `rows`."""
+    """Logits of P(fake) of any rows, by a head as ``general``'s trained on `rows`; shorter, and without its factors."""
     mine = [items[k] for k in features.items[rows]]
     classes, sources = np.array([i.label for i in mine], np.uint8), np.array([i.source for i in mine], np.str_)
     torch.manual_seed(_SETTINGS.seed)

@@ -7,13 +7,14 @@ cannot, and costs one forward pass a view in place of a thousand backward ones.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,28 +27,32 @@ from detectors.card import Card, Preprocess
 from detectors.datasets import Item
 from detectors.errors import ConfigError
 from detectors.experts.base import Architecture
-from detectors.training import fakes
+from detectors.training import fakes, state
 from detectors.training.losses import head_of
-from detectors.training.progress import Progress
+from detectors.training.progress import Log, Progress
 from detectors.training.recipe import Recipe
 from detectors.training.samples import Pool
+from detectors.training.sources import share_of
 from detectors.types import U8, Label
 
-__all__ = ["HeadRecipe", "Rows", "descend", "fit_head", "train_head"]
+__all__ = ["HeadRecipe", "Rows", "descend", "features_of", "fit_head", "train_head"]
 
 F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 _CHUNK = 24
 
 
 class HeadRecipe(Recipe):
     """A recipe whose `steps` of `batch` rows train the head alone.
 
+    A process of its own: under ``torchrun`` every process would do all of the work.
+
     Attributes:
         kind: tells it from other recipes.
         draws: how often the pool is gone through, each time with other challenges drawn of its items.
         most: items of a source that one draw takes, other ones each time.
     """
+
+    use_of_trunk: ClassVar[str] = "left as it is"
 
     kind: Literal["frozen-head"]
     draws: int = Field(5, ge=1)
@@ -91,10 +96,12 @@ def fit_head(
 
     Raises:
         ConfigError: the network has no features.
+        ValueError: `run` holds the features of another recipe: of other sources left out, say.
     """
     if not isinstance(recipe, HeadRecipe) or not hasattr(network, "features"):
         raise ConfigError(f"recipe {recipe.name}: needs a network with features, and kind frozen-head")
     run.mkdir(parents=True, exist_ok=True)
+    _claim(run / "recipe.json", recipe)
     network.eval().to(memory_format=torch.channels_last)
     started = time.monotonic()
     parts: list[Rows] = []
@@ -108,8 +115,22 @@ def fit_head(
         np.concatenate([p.classes for p in parts]),
         np.concatenate([p.sources for p in parts]),
     )
-    yield from descend(head_of(network), rows, recipe, started)
+    log = Log(run, 0)
+    try:
+        for progress in descend(head_of(network), rows, recipe, started):
+            log.write(progress)
+            yield progress
+    finally:
+        log.close()
     network.eval()
+
+
+def _claim(path: Path, recipe: HeadRecipe) -> None:
+    """Writes the recipe into the run's folder, or refuses the folder of another one."""
+    if path.exists():
+        state.refuse_other(json.loads(path.read_text(encoding="utf-8")), recipe, path.parent)
+    else:
+        path.write_text(json.dumps(recipe.run_key | {"kind": recipe.kind}), encoding="utf-8")
 
 
 def _drawn(network: Architecture, pool: Pool, recipe: HeadRecipe, view: Preprocess, path: Path, *, draw: int) -> Rows:
@@ -126,7 +147,7 @@ def _drawn(network: Architecture, pool: Pool, recipe: HeadRecipe, view: Preproce
         waiting.append(seen)
         names.append((int(label), source))
         if len(waiting) == _CHUNK:
-            values.append(_features(network, waiting, view))
+            values.append(features_of(network, waiting, view))
             waiting.clear()
 
     for item in _chosen(pool.items, recipe.most, rng):
@@ -138,7 +159,7 @@ def _drawn(network: Architecture, pool: Pool, recipe: HeadRecipe, view: Preproce
         if made is not None:
             add(made[0], fakes.LABELS[made[1]], f"made:{made[1]}")
     if waiting:
-        values.append(_features(network, waiting, view))
+        values.append(features_of(network, waiting, view))
     rows = Rows(
         np.concatenate(values),
         np.array([label for label, _ in names], np.uint8),
@@ -157,7 +178,8 @@ def _chosen(items: Sequence[Item], most: int, rng: np.random.Generator) -> list[
     return [members[k] for _, members in sorted(by_source.items()) for k in rng.permutation(len(members))[:most]]
 
 
-def _features(network: Any, images: Sequence[U8], view: Preprocess) -> F32:
+def features_of(network: Any, images: Sequence[U8], view: Preprocess) -> F32:
+    """What ``network.features`` says of images, ``float32 [N, D]``."""
     with torch.inference_mode():
         x = preprocess.tensor(list(images), view).contiguous(memory_format=torch.channels_last)
         found: F32 = network.features(x).float().numpy()
@@ -175,7 +197,8 @@ def descend(
         recipe: steps, batch, rates, weights of the sources.
         started: ``time.monotonic()`` of the run; None is now.
     """
-    started = time.monotonic() if started is None else started
+    begun = time.monotonic()
+    started = begun if started is None else started
     values, classes = torch.from_numpy(rows.values), torch.from_numpy(rows.classes.astype(np.int64))
     norm = next((m for m in head.modules() if isinstance(m, nn.BatchNorm1d)), None)
     if norm is not None and norm.running_mean is not None and norm.running_var is not None:
@@ -200,7 +223,7 @@ def descend(
         losses.append(float(loss.detach()))
         if (step + 1) % 100 == 0 or step + 1 == recipe.steps:
             seconds = time.monotonic() - started
-            left = seconds / (step + 1) * (recipe.steps - step - 1)
+            left = (time.monotonic() - begun) / (step + 1) * (recipe.steps - step - 1)
             yield Progress(step + 1, recipe.steps, float(np.mean(losses)), left, seconds)
             losses.clear()
     head.eval()
@@ -213,7 +236,7 @@ def _loss(logits: torch.Tensor, classes: torch.Tensor, smoothing: float) -> torc
     return nn.functional.binary_cross_entropy_with_logits(logits[:, 0], target)
 
 
-def _odds(rows: Rows, recipe: HeadRecipe, full: int = 16) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _odds(rows: Rows, recipe: HeadRecipe) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Probability of each row among the reals and among the fakes: sources even but for their factors, small ones less.
 
     What was made has `made_share` of the fakes.
@@ -226,7 +249,7 @@ def _odds(rows: Rows, recipe: HeadRecipe, full: int = 16) -> tuple[npt.NDArray[n
             here = (rows.sources == name) & side
             if here.any():
                 factor = recipe.source_weights.get(str(name), 1.0)
-                weights[here] = factor * min(1.0, here.sum() / recipe.draws / full) / here.sum()
+                weights[here] = share_of(here.sum() / recipe.draws, factor) / here.sum()
     for part, share in ((fake & made, recipe.made_share), (fake & ~made, 1.0 - recipe.made_share)):
         if part.any():
             weights[part] *= share / weights[part].sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,7 +13,7 @@ from detectors.errors import ConfigError
 from detectors.training.fakes import KINDS, NEED_WEIGHTS
 from detectors.training.fakes.clips import CLIP_KINDS
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "load_as"]
 
 
 def _kinds(before: dict[str, Any]) -> tuple[str, ...]:
@@ -74,6 +74,7 @@ class Recipe(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    use_of_trunk: ClassVar[str] = "fine-tuned end to end"  # for the card
 
     name: str
     version: str
@@ -135,12 +136,20 @@ class Recipe(BaseModel):
         Raises:
             ConfigError: unreadable, unknown key, or a value out of range; the text names the key.
         """
-        try:
-            said = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls.model_validate({**said, **(changes or {})} if isinstance(said, dict) else said)
-        except (OSError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path.name}: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "file"
-            raise ConfigError(f"{path.name}: {where}: {first['msg']}") from error
+        return load_as(cls, path, changes)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load_as(kind: type[_Model], path: Path, changes: Mapping[str, Any] | None = None) -> _Model:
+    """Reads a YAML file as a model; arguments and errors as :meth:`Recipe.load`."""
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return kind.model_validate({**said, **(changes or {})} if isinstance(said, dict) else said)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path.name}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise ConfigError(f"{path.name}: {where}: {first['msg']}") from error

@@ -119,8 +119,8 @@ def _left_out(
 ) -> tuple[list[Item], list[Item], list[Item]]:
     """(training, validation, left out); nothing that is trained on shares a group with what is left out."""
     kept, left = splits.leave_out([*training, *validation], sources=names, generators=names)
-    groups = {id(item) for item in kept}
-    return [i for i in training if id(i) in groups], [i for i in validation if id(i) in groups], left
+    chosen = {id(item) for item in kept}
+    return [i for i in training if id(i) in chosen], [i for i in validation if id(i) in chosen], left
 
 
 def _probe(pool: Pool) -> dict[str, Any]:
@@ -141,11 +141,13 @@ def _on_left_out(
     own = {i.fake for i in items if names & {i.source, i.generator}}
     chosen = [i for i in items if names & {i.source, i.generator} or i.fake not in own]
     pool = _pool(chosen, recipe.model_copy(update={"sources_left_out": ()}), gate, card)
+    return evaluate.summary(evaluate.parts(_scored(card, network, pool, recipe))["pool"])
+
+
+def _scored(card: Card, network: Architecture, pool: Pool, recipe: Recipe) -> evaluate.Scored:
     detector = NeuralDetector(card, network)
     logits = detector.logits if card.frames == 1 else _clip_logits(detector)
-    return evaluate.summary(
-        evaluate.parts(evaluate.score(logits, pool, pool.items, recipe.views, recipe.seed + 1))["pool"]
-    )
+    return evaluate.score(logits, pool, pool.items, recipe.views, recipe.seed + 1)
 
 
 def _split(pool: Pool, held: Pool, recipe: Recipe) -> dict[str, Any]:
@@ -174,10 +176,7 @@ def _effort(network: Architecture, recipe: Recipe, seconds: float) -> dict[str, 
 
 def _measured(card: Card, network: Architecture, held: Pool, recipe: Recipe) -> Card:
     """Calibrated on one half of the held-out groups, figures from the other half only."""
-    detector = NeuralDetector(card, network)
-    logits = detector.logits if card.frames == 1 else _clip_logits(detector)
-    scored = evaluate.score(logits, held, held.items, recipe.views, recipe.seed + 1)
-    fitting, reporting = evaluate.halves(scored)
+    fitting, reporting = evaluate.halves(_scored(card, network, held, recipe))
     fitting = evaluate.balanced(fitting)
     calibration = _curve(fitting)
     shifted = calibration.logits(reporting.logits)
@@ -240,11 +239,12 @@ def network_of(recipe: Recipe, backbones: Path | None, store: Store) -> tuple[Ar
         raise ConfigError(f"recipe {recipe.name}: {recipe.architecture} has no trunk {recipe.init!r}")
     if maker == "from_package":
         trunk: Architecture = build(recipe.init, **recipe.options)
-        return trunk, f"; trunk: {recipe.init} ImageNet weights, fine-tuned end to end; {trunk.published.provenance}"
+        source = f"ImageNet weights of {trunk.published.origin}, {trunk.published.licence_weights}"
+        return trunk, f"; trunk: {recipe.init}, {source}, {recipe.use_of_trunk}"
     if backbones is None or not backbones.is_dir():
         raise ConfigError(f"recipe {recipe.name}: init {recipe.init!r} needs --backbones DIR with the pretrained trunk")
     trunk = build(backbones / "mobilenet_v2_100_ptq", **recipe.options)
-    return trunk, "; trunk: MobileNetV2 1.0 ImageNet weights by Google (Apache-2.0), fine-tuned end to end"
+    return trunk, f"; trunk: MobileNetV2 1.0 ImageNet weights by Google (Apache-2.0), {recipe.use_of_trunk}"
 
 
 def _continued(kind: type[Architecture], recipe: Recipe, store: Store) -> Architecture:

@@ -42,6 +42,16 @@ def save(path: Path, recipe: Recipe, step: int, parts: Mapping[str, Part], extra
     part.replace(path)
 
 
+def refuse_other(stored: Mapping[str, Any], recipe: Recipe, folder: Path) -> None:
+    """Checks that a run's folder belongs to the recipe.
+
+    Raises:
+        ValueError: `stored` is the ``run_key`` of another recipe.
+    """
+    if type(recipe).model_validate(stored).run_key != recipe.run_key:
+        raise ValueError(f"{folder} holds a run of another recipe; choose another folder or remove it")
+
+
 def resume(path: Path, recipe: Recipe, parts: Mapping[str, Part]) -> tuple[int, dict[str, Any]]:
     """Fills the parts from the state.
 
@@ -54,8 +64,7 @@ def resume(path: Path, recipe: Recipe, parts: Mapping[str, Part]) -> tuple[int, 
     if not path.exists():
         return 0, {}
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if type(recipe).model_validate(state["recipe"]).run_key != recipe.run_key:
-        raise ValueError(f"{path.parent} holds a run of another recipe; choose another folder or remove it")
+    refuse_other(state["recipe"], recipe, path.parent)
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return int(state["step"]), dict(state["extra"])

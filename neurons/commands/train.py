@@ -25,6 +25,7 @@ from detectors.training.frozen_head import train_head
 from detectors.training.points import train_points
 from detectors.training.pretraining import pretrain
 from detectors.training.progress import Progress
+from detectors.training.recipe import load_as
 
 __all__ = ["train"]
 
@@ -90,7 +91,7 @@ def train(
         fit(recipe, data=data, weights=weights.root, threads=threads, say=say, out=Path("build/merge.json"))
         return
     if name in _OWN:
-        settings = OwnRecipe.model_validate(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+        settings = load_as(OwnRecipe, recipe)
         card = _OWN[name](data, weights, version=settings.version, steps=settings.steps, seed=settings.seed, report=say)
     else:
         state = run if run is not None else Path("build/train") / name

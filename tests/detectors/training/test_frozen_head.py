@@ -107,3 +107,15 @@ def test_another_kind_of_recipe_is_refused(tmp_path: Path) -> None:
     network = EfficientNetLite(**RECIPE.options)
     with pytest.raises(ConfigError, match="frozen-head"):
         list(fit_head(network, pool, plain, EfficientNetLite.published.preprocess, tmp_path / "run"))
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    """Features of sources that another run left out must not come back through its cache."""
+    pool = Pool(write_pool(tmp_path / "data", groups=2), RECIPE)
+    network = EfficientNetLite(**RECIPE.options)
+    view = EfficientNetLite.published.preprocess
+    list(fit_head(network, pool, RECIPE, view, tmp_path / "run"))
+    other = RECIPE.model_copy(update={"sources_left_out": ("cat",)})
+    with pytest.raises(ValueError, match="another recipe"):
+        list(fit_head(network, pool, other, view, tmp_path / "run"))
+    assert "loss" in (tmp_path / "run" / "log.jsonl").read_text()

@@ -2,9 +2,10 @@
 
     .venv/bin/python scripts/leave_one_out.py --data DIR [--views 2] [--out docs/results/leave-one-out.json]
 
-Leaves out every generator and every real source in turn (``detectors.training.splits.folds``), measures on what was
-left out against held-out groups of the other class, and draws the curve of balanced accuracy on left-out generators
-against the number of fake sources trained on.
+Leaves out every generator and every real source in turn (``detectors.training.splits.folds``) and measures on what was
+left out, against held-out groups of the other class. Leaves out every real source together with every source of fakes
+and sets the one against the other. Draws the curve of balanced accuracy on left-out generators against the number of
+fake sources trained on.
 """
 
 from __future__ import annotations
@@ -49,12 +50,15 @@ def main() -> None:
         "views": len(features.items),
         "generators": [dataclasses.asdict(h) for h in frozen.held_out(items, features, generators)],
         "real_sources": [dataclasses.asdict(h) for h in frozen.held_out(items, features, cameras)],
+        "crossed": [dataclasses.asdict(c) for c in frozen.crossed(items, features, seed=options.seed)],
         "curve": frozen.curve(items, features, generators, COUNTS, orders=options.orders, seed=options.seed),
     }
     for part, key in (("generators", "balanced_accuracy"), ("generators", "auc"), ("real_sources", "right")):
         values = [row[key] for row in report[part]]
         report[f"{part}_mean_{key}"] = round(float(np.mean(values)), 4)
         report[f"{part}_mean_{key}_95"] = _interval(values, options.seed)
+    for key in ("auc", "balanced_accuracy"):
+        report[f"crossed_mean_{key}"], report[f"crossed_mean_{key}_95"] = _both(report["crossed"], key, options.seed)
     report["seconds"] = round(time.monotonic() - started)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -75,6 +79,21 @@ def _bounded(items: list[datasets.Item], most: int) -> list[datasets.Item]:
 def _enough(fold: splits.Fold, least: int = 12) -> bool:
     """A name with a handful of files says nothing of itself."""
     return sum(fold.name in (i.source, i.generator) for i in fold.held) >= least
+
+
+def _both(rows: list[dict[str, Any]], key: str, seed: int) -> tuple[float, list[float]]:
+    """Mean over pairs, and its 95 % interval from drawing both the real and the fake sources again."""
+    reals, fakes = (sorted({row[side] for row in rows}) for side in ("real", "fake"))
+    table = np.empty((len(reals), len(fakes)))
+    for row in rows:
+        table[reals.index(row["real"]), fakes.index(row["fake"])] = row[key]
+    rng = np.random.default_rng(seed)
+    means = [
+        float(table[np.ix_(rng.integers(0, len(reals), len(reals)), rng.integers(0, len(fakes), len(fakes)))].mean())
+        for _ in range(2000)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return round(float(table.mean()), 4), [round(float(low), 4), round(float(high), 4)]
 
 
 def _interval(values: list[float], seed: int) -> list[float]:

@@ -14,12 +14,12 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from detectors import preprocess
@@ -57,6 +57,15 @@ class HeadRecipe(Recipe):
     kind: Literal["frozen-head"]
     draws: int = Field(5, ge=1)
     most: int = Field(200, ge=1)
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        """Refuses what would be ignored: there is no trunk to turn from the sources, and rows come without partners."""
+        ignored = ("adversarial_weight", "pair_weight", "robust", "micro_batch", "trunk_rate", "precision")
+        given = [name for name in ignored if getattr(self, name) != type(self).model_fields[name].default]
+        if given:
+            raise ValueError(f"a frozen-head recipe has no use for {', '.join(given)}")
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)

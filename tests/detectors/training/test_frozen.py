@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from detectors.datasets import Item
@@ -61,6 +65,34 @@ def test_what_makers_share_carries_over_and_what_they_do_not_share_does_not() ->
         assert [h.name for h in held] == ["x", "y", "z"]
         assert low <= np.mean([h.auc for h in held]) <= high
         assert held[0].views == (80, 40)
+
+
+def test_pairs_of_sources_that_nobody_trained_on() -> None:
+    items = _items(40)
+    for shared, low, high in ((3.0, 0.9, 1.0), (0.0, 0.0, 0.65)):
+        rows = frozen.crossed(items, _features(items, shared), parts=3)
+        assert [(row.real, row.fake) for row in rows] == [(a, b) for a in "ab" for b in "xyz"]
+        assert rows[0].views == (80, 80)
+        assert low <= np.mean([row.auc for row in rows]) <= high
+    with pytest.raises(ValueError, match="too few"):
+        frozen.crossed(items, _features(items, 0.0), least=41)
+
+
+def test_a_group_of_what_is_judged_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what x makes it makes of the photographs of b: the two share their groups
+    items = [dataclasses.replace(i, group=i.group.replace("x", "b")) for i in _items(20)]
+    seen: list[set[str]] = []
+
+    def fit(items: Sequence[Item], features: frozen.Features, rows: npt.NDArray[np.int64]) -> Any:
+        seen.append({items[k].source for k in features.items[rows]})
+        return lambda wanted: np.zeros(len(wanted))
+
+    monkeypatch.setattr(frozen, "_fit", fit)
+    frozen.crossed(items, _features(items, 0.0))
+    assert len(seen) == 6
+    assert [names for names in seen if "b" in names] == [names for names in seen if "x" in names]
+    assert any("b" in names for names in seen)
+    assert any(names == {"a", "y", "z"} - {left} for names in seen for left in ("y", "z"))
 
 
 def test_a_fold_with_fewer_sources_than_asked_for_gives_all_it_has() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from detectors.datasets import split_by_group
 from detectors.errors import ConfigError
@@ -107,6 +108,12 @@ def test_another_kind_of_recipe_is_refused(tmp_path: Path) -> None:
     network = EfficientNetLite(**RECIPE.options)
     with pytest.raises(ConfigError, match="frozen-head"):
         list(fit_head(network, pool, plain, EfficientNetLite.published.preprocess, tmp_path / "run"))
+
+
+def test_what_a_frozen_trunk_has_no_use_for_is_refused_and_not_ignored() -> None:
+    for name, value in (("adversarial_weight", 0.1), ("robust", "group"), ("pair_weight", 1.0), ("trunk_rate", 0.5)):
+        with pytest.raises(ValidationError, match=f"no use for {name}"):
+            HeadRecipe(**{**RECIPE.model_dump(exclude_defaults=True), "kind": "frozen-head", name: value})
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ CONFORMANCE := .venv-conformance
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup setup-conformance demo test lint types check bench-serve bench-camo results reproduce clean
+.PHONY: setup setup-conformance demo test lint types check fuzz soak chaos bench-serve attacks bench-camo results reproduce clean
 
 setup: $(VENV)/.ready
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -35,8 +35,24 @@ types: setup
 
 check: lint types test
 
+# Ten minutes of hostile bytes to every parser; findings under build/fuzz: make fuzz ARGS="--seconds 60 --seed 1"
+fuzz: setup
+	$(BIN)/python scripts/fuzz.py $(ARGS)
+
+# Ten minutes at 70 % of the measured capacity, with attackers and without the chain for a while: make soak ARGS="--detector camo"
+soak: setup
+	$(BIN)/python scripts/soak.py $(ARGS)
+
+# Fifty kills -9 while serving and while weights change: make chaos ARGS="--rounds 10 --seed 1"
+chaos: setup
+	$(BIN)/python scripts/chaos.py $(ARGS)
+
 bench-serve: setup setup-conformance
 	$(BIN)/python scripts/bench_serve.py $(ARGS)
+
+# Our miner and a 10.5 Axon under the same attacks; a table, and build/attacks.json: make attacks ARGS=--quick
+attacks: setup setup-conformance
+	$(BIN)/python scripts/attacks.py $(ARGS)
 
 bench-camo: setup
 	$(BIN)/python scripts/bench_camo.py $(ARGS)

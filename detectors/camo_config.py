@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detectors.curve import Curve
 from detectors.errors import ConfigError
 from detectors.merge import Rule
 from detectors.types import Modality
+from detectors.yaml_file import read_yaml
 
 __all__ = [
     "GENERAL",
@@ -259,11 +259,9 @@ def load_config(path: Path) -> CamoConfig:
         ConfigError: the file is missing, not YAML, or says something that cannot be; names every key at fault.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name}: not YAML: {error}") from error
+        raw = read_yaml(path)
+    except ConfigError as error:
+        raise ConfigError(f"{path.name}: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path.name}: must hold keys such as `experts:`")
     try:
@@ -285,21 +283,3 @@ def _sentence(detail: Any) -> str:
         return f"{'.'.join(where)}: {did_you_mean(where[-1], tuple(model.model_fields), 'key')}"
     text = str(detail["msg"]).removeprefix("Value error, ")
     return f"{'.'.join(where)}: {text}" if where else text
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win; an expert written twice is a mistake."""
-
-
-def _unique(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    loader.flatten_mapping(node)
-    found: dict[Hashable, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in found:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
-        found[key] = loader.construct_object(value_node, deep=True)
-    return found
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)

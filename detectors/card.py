@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
 
 from detectors.curve import Curve
 from detectors.errors import ConfigError, WeightsError
@@ -107,17 +110,25 @@ class Card:
             raw = json.loads(text)
             raw["preprocess"] = _build(Preprocess, raw.get("preprocess", {}))
             raw["calibration"] = _build(Curve, raw.get("calibration", {}))
-            return _build(cls, raw)
-        except (ConfigError, ValueError, TypeError, AttributeError) as error:
+            card = _build(cls, raw)
+            _kinds().validate_json(text, strict=True)
+        except (ConfigError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"card is not usable: {error}") from error
+        return card
 
     @classmethod
     def load(cls, path: Path) -> Card:
         """Reads the card at `path`; raises WeightsError naming the file."""
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, WeightsError) as error:
+        except (OSError, UnicodeDecodeError, WeightsError) as error:
             raise WeightsError(f"{path.name}: {error}") from error
+
+
+@functools.cache
+def _kinds() -> TypeAdapter[Card]:
+    """Checks the kind of every value; which keys there are is checked, with better words, by `_build`."""
+    return TypeAdapter(Card)
 
 
 _T = TypeVar("_T")

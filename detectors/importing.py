@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,22 @@ def _card(
     return dataclasses.replace(card, name=name or card.name, version=version, options=merged)
 
 
+# What torch raises on damaged bytes (a KeyError also for a dtype it lacks), found by fuzzing.
+_DAMAGE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
 def _open(path: Path) -> tuple[bytes, dict[str, Tensor], str]:
     try:
         data = path.read_bytes()
@@ -172,8 +189,8 @@ def _open(path: Path) -> tuple[bytes, dict[str, Tensor], str]:
     if path.suffix == ".safetensors":
         try:
             return data, safetensors.torch.load(data), ""
-        except safetensors.SafetensorError as error:
-            raise WeightsError(f"{path.name}: not a safetensors file: {error}") from error
+        except (safetensors.SafetensorError, *_DAMAGE) as error:
+            raise WeightsError(f"{path.name}: not a safetensors file that is read: {error}") from error
     if path.suffix not in _TORCH_SUFFIXES:
         known = ", ".join((".safetensors", *_TORCH_SUFFIXES))
         raise WeightsError(f"{path.name}: {path.suffix or 'no suffix'} is not a kind this reads; known are {known}")
@@ -181,7 +198,7 @@ def _open(path: Path) -> tuple[bytes, dict[str, Tensor], str]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path.name}: refused.{_RECIPE}\nWhat was found: {error}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path.name}: not a file that torch.save wrote: {error}") from error
     return data, *_unwrap(found, path.name)
 

@@ -26,28 +26,32 @@ class Limits:
         max_video_bytes: of all RGB frames of one video together. JPEG frames beyond it are refused, of a container
             fewer frames are kept.
         max_decoded_frames: decoded of one container; longer clips are read by their key frames.
+        formats: Pillow's names of the image formats that are tried. What strangers send is read without TIFF: its
+            library writes a line to standard error for every fault that it finds, as many as the sender likes.
         max_seconds: of wall time for one video. What was decoded of a container by then is judged; JPEG frames that
             take longer are refused (a thousand times what honest ones take).
 
     Raises:
-        ConfigError: a bound is not positive.
+        ConfigError: a bound is not positive, or there is no format.
     """
 
     max_bytes: int = 32 << 20
     min_side: int = 8
     max_side: int = 16_384
     max_aspect: float = 32.0
-    max_pixels: int = 40_000_000
+    max_pixels: int = 4096 * 4096
     max_frames: int = 144
     container_frames: int = 32
     max_video_bytes: int = 256 << 20
     max_decoded_frames: int = 3_000
     max_seconds: float = 5.0
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if not getattr(self, f.name) > 0:
-                raise ConfigError(f"limit {f.name} must be positive, not {getattr(self, f.name)!r}")
+            value = getattr(self, f.name)
+            if not (value if isinstance(value, tuple) else value > 0):
+                raise ConfigError(f"limit {f.name} must be positive, not {value!r}")
 
     def check_bytes(self, count: int) -> None:
         """Raises MediaError for no bytes or too many."""
@@ -83,6 +87,11 @@ DEFAULT_LIMITS = Limits()
 """For what strangers send."""
 
 LOCAL_LIMITS = Limits(
-    max_bytes=2 << 30, max_side=32_768, max_pixels=250_000_000, max_video_bytes=1 << 30, max_seconds=60.0
+    max_bytes=2 << 30,
+    max_side=32_768,
+    max_pixels=250_000_000,
+    max_video_bytes=1 << 30,
+    max_seconds=60.0,
+    formats=(*DEFAULT_LIMITS.formats, "TIFF"),
 )
 """For a person's own files, e.g. a 200-megapixel photograph or an hour of video."""

@@ -6,12 +6,14 @@ network owns a copy of its weights: replacing a file under a running miner distu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +35,7 @@ __all__ = ["GOLDEN_TOLERANCE", "Store", "probe_images"]
 GOLDEN_TOLERANCE = 2e-3
 
 _ACTIVE = "active.json"
+_ABANDONED_S = 3600.0  # a temporary file this old has no writer any more: writing one takes seconds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -81,7 +84,7 @@ class Store:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise WeightsError(f"{_ACTIVE}: not readable as JSON: {error}") from error
         if not isinstance(raw, dict) or not all(isinstance(v, str) for v in raw.values()):
             raise WeightsError(f'{_ACTIVE}: must be an object {{"NAME": "VERSION"}}')
@@ -238,17 +241,17 @@ class Store:
 def _parse(data: bytes, key: str) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{key}: not a safetensors file: {error}") from error
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:  # KeyError: a dtype torch lacks
+        raise WeightsError(f"{key}: not a safetensors file that is read: {error}") from error
     return tensors
 
 
 def _fill(network: Architecture, tensors: Mapping[str, Tensor], key: str) -> None:
     """Copies tensors into a network; keys, shapes and finiteness are strict, precision is the network's."""
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{key}: {name} holds a value that is not finite")
     try:
+        for name, value in tensors.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise WeightsError(f"{key}: {name} holds a value that is not finite")
         network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
         raise WeightsError(f"{key}: weights do not fit the architecture and options of the card: {error}") from error
@@ -274,6 +277,7 @@ def _check_names(name: str, version: str) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """Publishes a file whole: readers see the old or the new one, also after a crash."""
+    _sweep(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -290,3 +294,11 @@ def _replace(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Deletes what writers left behind that were killed: tens of megabytes each, which nothing would ever read."""
+    for left in (*folder.glob(".*.json.*.tmp"), *folder.glob(".*.safetensors.*.tmp")):
+        with contextlib.suppress(OSError):  # another writer sweeps as well
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()

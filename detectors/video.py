@@ -7,6 +7,7 @@ explicit list too. Pixels are taken as stored: the sample aspect ratio is not ap
 
 from __future__ import annotations
 
+import ctypes
 import io
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ _CODEC_NAMES = """
 CODECS = frozenset(_CODEC_NAMES.split())
 """Decoders that strangers' bytes may reach: what cameras, browsers, editors and validators write."""
 
+_LEAST_ALLOCATION = 64 << 20
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
@@ -90,6 +92,7 @@ def _read(stream: BinaryIO, name: str, limits: Limits, max_frames: int | None) -
     """The kept frames, at least one, and the container's name."""
     import av  # noqa: PLC0415 - 60 ms that `--help` need not wait for
 
+    _cap_allocations(limits.max_video_bytes)
     options = {"max_pixels": str(limits.max_pixels), "enable_drefs": "0", "protocol_whitelist": "none"}
     sampler: EvenSampler[av.VideoFrame] | None = None
     origin, problem = name, ""
@@ -108,6 +111,18 @@ def _read(stream: BinaryIO, name: str, limits: Limits, max_frames: int | None) -
     if not frames:
         raise MediaError(MediaReason.UNDECODABLE, f"no frame can be decoded{problem}")
     return frames, origin
+
+
+def _cap_allocations(most: int) -> None:
+    """Lets no single allocation of FFmpeg exceed `most` bytes, or 64 MB, which decoders need; holds for the process.
+
+    FFmpeg allocates what a header announces before it looks whether the file has it: 100 bytes of AVI with a tampered
+    ``LIST INFO`` made it fill 4 GB. PyAV has no word for the function that bounds this, so it is called as C; found
+    through PyAV's own module, wherever the wheel put the library.
+    """
+    import av._core  # noqa: PLC0415 - see _read
+
+    ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(max(most, _LEAST_ALLOCATION)))
 
 
 def _check_header(video: VideoStream, limits: Limits) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from detectors import paths
 from detectors.errors import ConfigError
+from detectors.yaml_file import read_yaml
 from neurons.conduct import Job, conduct, finish, particulars, run_to_end, terminable
 from neurons.demo_media import media_set
 from neurons.explain import fair_threads, traces_of
@@ -109,9 +110,9 @@ def max_merge(config: Path, out: Path) -> Path:
         ConfigError: `config` cannot be read or is no mapping.
     """
     try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{config}: not readable: {error}") from error
+        settings = read_yaml(config)
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{config}: must hold a mapping such as `merge: learned`")
     out.write_text(yaml.safe_dump({**settings, "merge": "max"}, sort_keys=False), encoding="utf-8")

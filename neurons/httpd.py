@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -18,6 +20,7 @@ import uvloop
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from neurons.limits import address_key
 from neurons.server import App
 
 __all__ = ["Listen", "Server", "serve", "serving"]
@@ -35,6 +38,8 @@ class Listen:
         header_timeout_s: a connection whose headers are not complete by then is closed.
         keep_alive_s: a connection that sends nothing between requests for this long is closed.
         max_connections: open at once; further ones are closed as they come.
+        max_per_address: of those, from one address (:func:`neurons.limits.address_key`), so that one peer that opens
+            connections and says nothing does not take all of them.
         grace_s: time to finish running requests after SIGTERM or SIGINT.
     """
 
@@ -43,6 +48,7 @@ class Listen:
     header_timeout_s: float = 5.0
     keep_alive_s: float = 75.0
     max_connections: int = 1024
+    max_per_address: int = 256
     grace_s: float = 10.0
 
 
@@ -50,6 +56,7 @@ class _Config(uvicorn.Config):
     """Carries our options to the protocol, which uvicorn constructs itself."""
 
     listen: Listen
+    open_by_address: Counter[bytes]
 
 
 class _GuardedProtocol(HttpToolsProtocol):
@@ -58,23 +65,33 @@ class _GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._listen = cast(_Config, self.config).listen
+        self._open = cast(_Config, self.config).open_by_address
+        self._address = b""
         self._alarm: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._read = 0
         self._in_headers = False
         self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._listen.max_connections:
+        self._address = address_key(self.client[0] if self.client else "")
+        self._open[self._address] += 1
+        own = self._open[self._address]
+        if len(self.connections) > self._listen.max_connections or own > self._listen.max_per_address:
             transport.close()
             return
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._open[self._address] -= 1
+        if not self._open[self._address]:
+            del self._open[self._address]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._read = len(data)
         super().data_received(data)
         if self._in_headers:
             # Counted by what came, not by header: a request in one piece pays nothing for this.
@@ -109,6 +126,10 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("no version of HTTP that is served")  # the parser's caller makes a 400 of it
+        if self._read > _MAX_HEADER_BYTES and sum(len(n) + len(v) for n, v in self.headers) > _MAX_HEADER_BYTES:
+            raise ValueError("headers that came in one piece and are too long all the same")
         self._in_headers = False
         self._in_body = True
         self._disarm()
@@ -150,6 +171,7 @@ class Server(uvicorn.Server):
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._application = app
         self._on_ready = on_ready
+        self._signals = 0
         self.ready = asyncio.Event()
         config = _Config(
             cast(Any, app),
@@ -165,6 +187,7 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=cast(int, listen.grace_s),
         )
         config.listen = listen
+        config.open_by_address = Counter()
         super().__init__(config)
 
     async def run_until_stopped(self) -> None:
@@ -186,8 +209,10 @@ class Server(uvicorn.Server):
             self._on_ready(*self.address)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and sig == signal.SIGINT:
-            self.force_exit = True
+        """The first signal ends gracefully, the second at once: whoever sends it does not want to wait for anything."""
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(128 + sig)
         self.stop()
 
     @contextlib.contextmanager

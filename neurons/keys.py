@@ -19,6 +19,11 @@ __all__ = ["Hotkey", "Keypair", "create_throwaway", "from_uri", "is_address", "l
 SIGNATURE_BYTES = 64
 _SR25519 = 1
 _SS58_FORMAT = 42
+_PRIME = 2**255 - 19
+# The y of Curve25519's points of small order, without the sign of x: of order 4, 1, 2 and 8, and the first two once
+# more with the prime added. Zero is the identity of sr25519's group as well.
+_ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+_WEAK = frozenset(y.to_bytes(32, "little") for y in (0, 1, _PRIME - 1, _PRIME, _PRIME + 1, _ORDER_8, _PRIME - _ORDER_8))
 
 
 class Keypair(Protocol):
@@ -127,14 +132,24 @@ def is_address(ss58: str) -> bool:
     """Whether `ss58` is an address in bittensor's own spelling (ss58 format 42), the only one that names a caller.
 
     The same key has another spelling in every network's format, and a wire that does not sign the sender's address
-    (Epistula) would take each spelling for another caller.
+    (Epistula) would take each spelling for another caller. Addresses whose signature anybody can make name nobody.
     """
     from bittensor import sp_core  # noqa: PLC0415 - see the module's docstring
 
     try:
-        return bool(sp_core.ss58_encode(sp_core.ss58_decode(ss58), _SS58_FORMAT) == ss58)
+        public = bytes(sp_core.ss58_decode(ss58))
+        return sp_core.ss58_encode(public, _SS58_FORMAT) == ss58 and not _is_weak(public)
     except ValueError:
         return False
+
+
+def _is_weak(public: bytes) -> bool:
+    """Whether `public` is a point of small order, under which a signature holds that was made without any secret.
+
+    Both schemes' verifiers take such keys. The one of zeros is also the chain's "nobody", so it does turn up where
+    hotkeys are listed.
+    """
+    return public[:31] + bytes((public[31] & 0x7F,)) in _WEAK
 
 
 def verify(ss58: str, message: bytes, signature: bytes) -> bool:
@@ -169,11 +184,13 @@ def _read(file: Keyfile) -> Hotkey:
     if not file.exists_on_device():
         raise ConfigError(f"no hotkey at {file.path}; set wallet.path, wallet.name and wallet.hotkey, or create one")
     password = None
-    if file.is_encrypted():
-        password = resolve_key_password(env_var_name=file.env_var_name(), allow_prompt=False)
-        if password is None:
-            raise ConfigError(f"the hotkey at {file.path} is encrypted; put its password into {file.env_var_name()}")
     try:
+        if file.is_encrypted():
+            password = resolve_key_password(env_var_name=file.env_var_name(), allow_prompt=False)
+            if password is None:
+                raise ConfigError(
+                    f"the hotkey at {file.path} is encrypted; put its password into {file.env_var_name()}"
+                )
         pair = file.get_keypair(password)
         hotkey = Hotkey(pair)
         hotkey.sign(b"probe")  # a public-only file loads without complaint and fails at the first signature

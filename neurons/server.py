@@ -17,6 +17,8 @@ from typing import Any
 from detectors.errors import DetectorError, MediaError, MediaReason
 from detectors.types import Prediction
 from neurons.access import Decision
+from neurons.gate import Gate
+from neurons.limits import RateLimited, RateLimits
 from neurons.scheduler import CallerGone, Overloaded, Scheduler, Ticket
 from neurons.wire.base import Caller, Challenge, Refusal, Request, Response, Wire
 from neurons.wire.routes import (
@@ -70,23 +72,25 @@ class _Gone(Exception):  # noqa: N818 - nobody is left to answer
 def build_app(
     *,
     wires: Mapping[str, Wire],
-    access: Callable[[Caller], Decision],
+    access: Callable[[str], Decision],
     scheduler: Scheduler,
     hotkey: str,
     uid: int | None = None,
     limits: BodyLimits | None = None,
+    rates: RateLimits | None = None,
 ) -> App:
     """Puts the application together.
 
     Args:
         wires: the three dialects by name, from ``neurons.wire.build``.
-        access: whether a verified caller may ask, and with what priority.
+        access: whether a hotkey may ask, and with what priority; asked of claimed and of proven ones.
         scheduler: takes the challenges; the application closes it when the server shuts down.
         hotkey: our ss58 address, for ``GET /miner_info``.
         uid: our number in the subnet, None where it is unknown.
         limits: see :class:`BodyLimits`.
+        rates: see :class:`~neurons.limits.RateLimits`.
     """
-    return App(wires, access, scheduler, miner_info_response(hotkey, uid), limits or BodyLimits())
+    return App(wires, Gate(access, rates), scheduler, hotkey=hotkey, uid=uid, limits=limits or BodyLimits())
 
 
 class App:
@@ -95,19 +99,26 @@ class App:
     def __init__(
         self,
         wires: Mapping[str, Wire],
-        access: Callable[[Caller], Decision],
+        gate: Gate,
         scheduler: Scheduler,
-        info: Response,
+        *,
+        hotkey: str,
+        uid: int | None,
         limits: BodyLimits,
     ) -> None:
         self._wires = wires
-        self._access = access
+        self._gate = gate
         self._scheduler = scheduler
         self._limits = limits
-        self._info = info
+        self._hotkey = hotkey
+        self._info = miner_info_response(hotkey, uid)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="unpack")
         self._in_flight = 0
         self._budget = _Budget(limits.max_buffered_bytes)
+
+    def renumber(self, uid: int | None) -> None:
+        """Says from now on that `uid` is our number in the subnet: it changes when the hotkey registers again."""
+        self._info = miner_info_response(self._hotkey, uid)
 
     def stop_admitting(self) -> None:
         """Refuses new challenges with 503 from now on. Safe in a signal handler."""
@@ -139,10 +150,14 @@ class App:
         """Everything that is not a challenge: the bare status, the verified caller's ``/miner_info``, or nothing."""
         wire = self._wires[wire_name(head.headers)]
         try:
+            self._gate.knock(head.client)
             if head.method == "GET" and head.path == "/":
                 return root_response()
             if head.method == "GET" and head.path == INFO:
-                self._admit(wire, head)
+                foreseen = self._gate.foresee(wire, head)
+                if foreseen is not None:
+                    raise foreseen
+                self._gate.admit(wire, head)
                 return self._info
             # Also for GET on a challenge's path: 405 would tell a stranger that the path is there.
             raise Refusal(404, "unknown_route", "there is nothing at this path")
@@ -155,7 +170,12 @@ class App:
         share = _Share(self._budget)
         early: Response | None = None
         try:
-            body = await self._body(head.headers, receive, share)
+            self._gate.knock(head.client)
+            foreseen = self._gate.foresee(wire, head)
+            body = await self._body(head.headers, receive, share if foreseen is None else None)
+            if foreseen is not None:
+                await _send(send, _refused(wire, foreseen, head))
+                return
             request = Request(head.method, head.target, head.headers, body, head.received_ns, head.client)
             if self._in_flight >= self._limits.max_in_flight:
                 await _send(send, _refused(wire, _too_many(), request))
@@ -178,8 +198,14 @@ class App:
         if early is not None:
             await _refuse_early(receive, send, early)
 
-    async def _body(self, headers: Mapping[str, str], receive: Receive, share: _Share) -> bytes:
+    async def _body(self, headers: Mapping[str, str], receive: Receive, share: _Share | None) -> bytes:
         """Reads the body within all limits.
+
+        Args:
+            headers: of the request.
+            receive: gives the body's chunks.
+            share: what the request may hold of the budget. None drops what is read: a request whose refusal is
+                settled costs no memory, and its connection can be used again.
 
         Raises:
             Refusal: 413, 408 or 503; the body has not been read to its end.
@@ -204,8 +230,9 @@ class App:
                         size += len(chunk)
                         if size > limits.max_body_bytes:
                             raise Refusal(413, "too_large", f"the body may have {limits.max_body_bytes} bytes")
-                        share.take(len(chunk) + _CHUNK_OVERHEAD)
-                        chunks.append(chunk)
+                        if share is not None:
+                            share.take(len(chunk) + _CHUNK_OVERHEAD)
+                            chunks.append(chunk)
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
@@ -219,7 +246,8 @@ class App:
             CallerGone: the peer closed the connection while its challenge waited.
         """
         try:
-            if len(request.body) <= _INLINE_BYTES:
+            # A video synapse is a zlib stream: how much there is to do shows only when it is done.
+            if len(request.body) <= _INLINE_BYTES and SYNAPSES.get(request.path) != "video":
                 challenge, caller, priority = self._unpack(wire, request)
             else:
                 loop = asyncio.get_running_loop()
@@ -248,16 +276,8 @@ class App:
         Raises:
             Refusal: one of the three went wrong.
         """
-        caller, priority = self._admit(wire, request)
+        caller, priority = self._gate.admit(wire, request)
         return wire.decode(request), caller, priority
-
-    def _admit(self, wire: Wire, request: Request) -> tuple[Caller, float]:
-        """The verified caller and its priority; a :class:`Refusal` where it is not verified or may not ask."""
-        caller = wire.verify(request)
-        decision = self._access(caller)
-        if not decision.allowed:
-            raise Refusal(403, decision.reason, "this hotkey is not served")
-        return caller, decision.priority
 
 
 class _Budget:
@@ -327,7 +347,7 @@ def _refusal_of(error: DetectorError) -> Refusal:
 
 def _refused(wire: Wire, refusal: Refusal, request: Request) -> Response:
     response = wire.refuse(refusal, request)
-    if isinstance(refusal, Overloaded):
+    if isinstance(refusal, Overloaded | RateLimited):
         headers = {**response.headers, "retry-after": str(refusal.retry_after_s)}
         return Response(response.status, response.body, headers)
     return response

@@ -15,15 +15,17 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from detectors import paths
+from detectors.errors import ConfigError
+from detectors.yaml_file import read_yaml
 
 __all__ = [
     "ENV_PREFIX",
+    "PREFLIGHT",
     "Axon",
     "Blacklist",
     "Logging",
@@ -32,10 +34,13 @@ __all__ = [
     "SettingsError",
     "Subtensor",
     "Wallet",
+    "leaves",
     "load",
 ]
 
 ENV_PREFIX = "DEEPFAKE_MINER_"
+PREFLIGHT = "--preflight"
+"""The one flag besides ``--config`` that is no setting: neither a file nor the environment can ask for it."""
 _FOREIGN_ENV = {"DEEPFAKE_MINER_HOME"}  # read by detectors.paths, not a setting
 _MIB = 1024 * 1024
 
@@ -65,6 +70,13 @@ class Subtensor(_Group):
         default="finney", min_length=1, description="finney, test, local, or a name the chain client knows"
     )
     chain_endpoint: str | None = Field(default=None, description="ws:// or wss:// address; overrides the network's own")
+    refresh_s: float = Field(default=120.0, gt=0, description="time between two looks at the metagraph")
+    timeout_s: float = Field(
+        default=30.0, gt=0, description="longest time one chain call may take; publishing gets three"
+    )
+    max_age_s: float = Field(
+        default=3600.0, gt=0, description="without news from the chain for this long, nobody who needs it is served"
+    )
 
 
 class Axon(_Group):
@@ -72,7 +84,9 @@ class Axon(_Group):
 
     ip: str = Field(default="0.0.0.0", description="address to bind, exactly this one")  # noqa: S104 - a miner serves the net
     port: int = Field(default=8091, ge=0, le=65535, description="port to bind; 0 takes a free one and reports it")
-    external_ip: str | None = Field(default=None, description="address to publish; null asks nobody and publishes `ip`")
+    external_ip: str | None = Field(
+        default=None, description="address to publish; null publishes `ip`, where that is a public one"
+    )
     external_port: int | None = Field(
         default=None, ge=1, le=65535, description="port to publish; null publishes `port`"
     )
@@ -86,7 +100,18 @@ class Axon(_Group):
     max_connections: int = Field(
         default=1024, ge=1, description="connections open at once; more are closed as they come"
     )
+    max_per_address: int = Field(
+        default=256, ge=1, description="of those, from one IPv4 address or IPv6 /64; more are closed as they come"
+    )
+    require_body_hash: bool = Field(
+        default=False,
+        description="refuse Dendrite bodies that the signature does not cover; SN34's does not cover them",
+    )
     max_in_flight: int = Field(default=256, ge=1, description="requests between body and answer; more get 503")
+    address_rate: float = Field(
+        default=1000.0, ge=0, description="requests a second of one IPv4 address or IPv6 /64; more get 429; 0 for any"
+    )
+    address_burst: int = Field(default=2000, ge=1, description="requests that an address may send at once")
     grace_s: float = Field(default=10.0, ge=0, description="time to finish what was admitted, after SIGTERM")
 
     @field_validator("ip", "external_ip")
@@ -105,6 +130,10 @@ class Blacklist(_Group):
     min_stake: float = Field(default=0.0, ge=0, description="least stake, in the unit of the subnet's metagraph")
     allow: Hotkeys = Field(default=(), description="ss58 hotkeys that may always ask (comma separated)")
     deny: Hotkeys = Field(default=(), description="ss58 hotkeys that may never ask (comma separated)")
+    hotkey_rate: float = Field(
+        default=500.0, ge=0, description="requests a second of one proven hotkey; more get 429; 0 for any"
+    )
+    hotkey_burst: int = Field(default=1000, ge=1, description="requests that a hotkey may send at once")
 
     @field_validator("allow", "deny", mode="before")
     @classmethod
@@ -191,6 +220,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Miner
     environ = os.environ if environ is None else environ
     flags = vars(_parser().parse_args(list(argv)))
     config: str | None = flags.pop("config", None)
+    flags.pop("preflight", None)  # the entry looks for it in the flags
     from_env = _environment(environ)
     from_yaml = _yaml(Path(config) if config else _default_config(), required=config is not None)
     merged = _merge(_merge(from_yaml, from_env), _nest(flags))
@@ -200,11 +230,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Miner
         raise SettingsError(_one_line(error)) from error
 
 
-def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting as (dotted name, field)."""
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting of `model` as (dotted name, field), in the order of the classes."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _leaves(field.annotation, f"{prefix}{name}.")
+            yield from leaves(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
 
@@ -237,7 +267,8 @@ def _parser() -> _Parser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="settings file (default: configs/miner.yaml if present)")
-    for name, field in _leaves(MinerSettings):
+    parser.add_argument(PREFLIGHT, dest="preflight", action="store_true", help="check what a start needs, and exit")
+    for name, field in leaves(MinerSettings):
         text = f"{field.description} (default: {field.default})".replace("%", "%%")
         if field.annotation is bool:
             parent, _, leaf = name.rpartition(".")
@@ -262,7 +293,7 @@ def _metavar(field: FieldInfo) -> str:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """The settings in the environment, by dotted name; unknown names are refused."""
-    names = {f"{ENV_PREFIX}{name.replace('.', '__').upper()}": name for name, _ in _leaves(MinerSettings)}
+    names = {f"{ENV_PREFIX}{name.replace('.', '__').upper()}": name for name, _ in leaves(MinerSettings)}
     given: dict[str, Any] = {}
     for key, value in environ.items():
         if not key.upper().startswith(ENV_PREFIX) or key.upper() in _FOREIGN_ENV:
@@ -281,11 +312,9 @@ def _yaml(path: Path, *, required: bool) -> dict[str, Any]:
     if not required and not path.exists():
         return {}
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raw = read_yaml(path)
+    except ConfigError as error:
+        raise SettingsError(f"{path} is {error}" if "YAML" in str(error) else f"{path} {error}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -315,6 +344,6 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown setting {name}{_near(name, [known for known, _ in _leaves(MinerSettings)])}"
+        return f"unknown setting {name}{_near(name, [known for known, _ in leaves(MinerSettings)])}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{name}: {message} (got {first['input']!r})"

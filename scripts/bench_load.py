@@ -1,5 +1,7 @@
 """The load of the service benchmark: a closed loop of signed Dendrite requests over keep-alive connections.
 
+``make soak`` and ``make chaos`` send over the same connections.
+
 Raw sockets under one event loop, because any HTTP client would cost more than the server it measures.
 """
 
@@ -19,9 +21,11 @@ from typing import cast
 
 from neurons.keys import Hotkey
 
-__all__ = ["Requests", "Tally", "drive"]
+__all__ = ["Connection", "Requests", "Tally", "drive", "status_of"]
 
 _EMPTY_HASH = hashlib.sha3_256().hexdigest()
+_HEAD = 1024  # bytes that are searched for
+_CLOSES = b"\r\nconnection: close\r\n"
 
 
 @dataclass
@@ -104,12 +108,17 @@ def _body(caller: str, receiver: str, image: bytes) -> bytes:
     ).encode("ascii")
 
 
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request on the way."""
+class Connection(asyncio.Protocol):
+    """One keep-alive connection with at most one request on the way.
+
+    Attributes:
+        transport: write the request to it, after setting
+        answered: gets the whole response, head and body; empty where the connection broke before its end.
+    """
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
-        self.answered: asyncio.Future[int] | None = None
+        self.answered: asyncio.Future[bytes] | None = None
         self._buffer = bytearray()
         self._need = -1
 
@@ -126,17 +135,22 @@ class _Connection(asyncio.Protocol):
             start = head.index(b"content-length:") + 15
             self._need = end + 4 + int(head[start:].split(b"\r", 1)[0])
         if len(self._buffer) >= self._need:
-            status = int(self._buffer[9:12])
+            response = bytes(self._buffer)
             self._buffer.clear()
             self._need = -1
-            self._finish(status)
+            self._finish(response)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._finish(0)
+        self._finish(b"")
 
-    def _finish(self, status: int) -> None:
+    def _finish(self, response: bytes) -> None:
         if self.answered is not None and not self.answered.done():
-            self.answered.set_result(status)
+            self.answered.set_result(response)
+
+
+def status_of(response: bytes) -> int:
+    """The HTTP status of a response, 0 of an empty one."""
+    return int(response[9:12] or 0)
 
 
 async def drive(
@@ -173,19 +187,22 @@ async def drive(
 
     async def one() -> None:
         nonlocal left
-        connection: _Connection | None = None
+        connection: Connection | None = None
         while not stop and left != 0:
             left -= 1
             if connection is None or connection.transport.is_closing():
-                _, connection = await loop.create_connection(_Connection, *address)
+                _, connection = await loop.create_connection(Connection, *address)
             request = make()
             if jitter_s:
                 await asyncio.sleep(chance.random() * jitter_s)
             connection.answered = loop.create_future()
             sent = time.perf_counter()
             connection.transport.write(request)
-            status = await connection.answered
+            response = await connection.answered
             now = time.perf_counter()
+            status = status_of(response)
+            if _CLOSES in response[:_HEAD].lower():
+                connection.transport.close()  # it says that it takes no other request
             if now >= measured_from and not stop:
                 tally.statuses[status] += 1
                 tally.latencies.append(now - sent)

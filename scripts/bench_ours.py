@@ -18,12 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from neurons import keys, miner
 from neurons.httpd import Listen, serve
 from neurons.pipeline import TrivialJudge
-from neurons.settings import MinerSettings
+from neurons.settings import Axon, Blacklist, MinerSettings
 
 
 def main() -> None:
     key = keys.from_uri("//Miner")
-    app = miner.build(MinerSettings(offline=True), key, TrivialJudge())
+    # One address and one key ask as fast as they can: every limit is looked at, none is reached.
+    axon, blacklist = Axon(address_rate=1e6, address_burst=10**6), Blacklist(hotkey_rate=1e6, hotkey_burst=10**6)
+    app = miner.build(MinerSettings(offline=True, axon=axon, blacklist=blacklist), key, TrivialJudge())
 
     def ready(ip: str, port: int) -> None:
         line = {"event": "serving", "ip": ip, "port": port, "hotkey": key.ss58_address}

@@ -12,12 +12,11 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from neurons import keys
-from scripts.bench_load import Requests, Tally, drive
+from scripts.bench_load import Requests, drive
+from scripts.bench_peers import AXON_PYTHON, ROOT, Peer, measured, resident_mib, serving
 
-ROOT = Path(__file__).resolve().parents[1]
 IMAGE_BYTES = 60_000
 IN_FLIGHT = 64
 JITTER_S, JITTER_IN_FLIGHT = 0.060, 32
@@ -56,84 +55,14 @@ FULL = Plan(rounds=5, seconds=4.0, flood_seconds=2.0, honest=640)
 QUICK = Plan(rounds=2, seconds=1.5, flood_seconds=1.0, honest=160)
 
 
-@dataclass
-class Peer:
-    """A server under test and what was measured of it, one entry a round."""
-
-    name: str
-    version: str
-    address: tuple[str, int]
-    hotkey: str
-    pid: int
-    figures: dict[str, list[float]] = field(default_factory=dict)
-
-    def note(self, name: str, value: float) -> None:
-        self.figures.setdefault(name, []).append(value)
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process, from ``/proc``; resolution 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-@contextmanager
-def serving(name: str, python: Path, script: str) -> Iterator[Peer]:
-    """Starts a server in its own process and ends it by closing its standard input."""
-    if not python.exists():
-        raise SystemExit(f"{python} is missing: run `make setup setup-conformance` first")
-    process = subprocess.Popen(
-        [str(python), str(ROOT / "scripts" / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{script} did not start")
-        ready = json.loads(line)
-        address = (str(ready["ip"]), int(ready["port"]))
-        yield Peer(name, str(ready["version"]), address, str(ready["hotkey"]), process.pid)
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def percentile(values: Sequence[float], share: float) -> float:
     """Of unsorted values, nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def measured(peer: Peer, make: Callable[[], bytes], seconds: float) -> tuple[Tally, float]:
-    """A round at full load and the server's processor milliseconds a request in it."""
-    before = 0.0
-
-    def started() -> None:
-        nonlocal before
-        before = cpu_seconds(peer.pid)
-
-    def ended() -> None:
-        nonlocal before
-        before = cpu_seconds(peer.pid) - before
-
-    tally = await drive(
-        peer.address, make, in_flight=IN_FLIGHT, seconds=seconds, warm_up_s=0.4, started=started, ended=ended
-    )
-    return tally, 1e3 * before / max(1, tally.answers)
-
-
 async def throughput(peer: Peer, key: keys.Hotkey, image: bytes, seconds: float) -> None:
-    tally, cpu = await measured(peer, Requests(key, peer.hotkey, image).make, seconds)
+    tally, cpu = await measured(peer.address, peer.pid, Requests(key, peer.hotkey, image).make, seconds, IN_FLIGHT)
     good = tally.statuses[200]
     peer.note("req_s", good / tally.seconds)
     peer.note("p50_ms", 1e3 * percentile(tally.latencies, 0.50))
@@ -144,7 +73,8 @@ async def throughput(peer: Peer, key: keys.Hotkey, image: bytes, seconds: float)
 
 
 async def flood(peer: Peer, key: keys.Hotkey, image: bytes, seconds: float) -> None:
-    tally, cpu = await measured(peer, Requests(key, peer.hotkey, image, forged=True).make, seconds)
+    make = Requests(key, peer.hotkey, image, forged=True).make
+    tally, cpu = await measured(peer.address, peer.pid, make, seconds, IN_FLIGHT)
     peer.note("flood_s", tally.statuses[401] / tally.seconds)
     peer.note("flood_cpu_ms", cpu)
     peer.note("flood_let_in", tally.statuses[200])
@@ -237,8 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     with ExitStack() as stack:
         ours = stack.enter_context(serving("ours", Path(sys.executable), "bench_ours.py"))
-        conformance = ROOT / ".venv-conformance" / "bin" / "python"
-        axon = stack.enter_context(serving("axon", conformance, "bench_axon.py"))
+        axon = stack.enter_context(serving("axon", AXON_PYTHON, "bench_axon.py"))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(measure((ours, axon), plan))
     figures = report(ours, axon, plan, time.monotonic() - began)

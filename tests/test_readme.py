@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from detectors import media, registry
+from neurons import miner
 from neurons.demo_media import build, photographs
+from neurons.exits import Exit
 from tests.detectors.training.pool_of_photos import write_pool
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,9 +106,25 @@ def test_wallet_miner_and_simulation(folder: Path) -> None:
         assert miner.wait(30) == 0
 
 
-def test_without_offline_the_miner_says_what_is_missing(folder: Path) -> None:
-    words = [w for w in command("neurons/miner.py") if w != "--offline"]
-    run(words, folder, expect=5)
+def test_to_earn_the_miner_says_what_is_missing(folder: Path) -> None:
+    run(command("wallet trial"), folder)
+    nowhere = ["--subtensor.chain_endpoint", "ws://127.0.0.1:1", "--axon.port", "0"]
+    words = [w for w in command("neurons/miner.py") if w != "--offline"] + nowhere
+    assert run(words, folder, expect=2) == ""
+    lines = run([*words, "--preflight"], folder, expect=2).splitlines()
+    checks = {line[8:18].strip(): line.split()[0] for line in lines}
+    assert {name for name, status in checks.items() if status == "FAIL"} == {"address", "registered"}
+    assert checks["weights"] == checks["wallet"] == "ok"
+
+
+def test_the_exit_codes_are_the_miners() -> None:
+    told = re.search(r"Exit codes: 0 stopped, (.*?)\. After (.*?) start it again", README, flags=re.DOTALL)
+    assert told
+    documented = re.findall(r"(?:^|, )(\d) ", " ".join(told[1].split()))
+    assert [0, *map(int, documented)] == list(Exit)
+    assert [line.split()[0] for line in (miner.__doc__ or "").splitlines() if re.match(r"\d  ", line)] == [
+        str(int(code)) for code in Exit
+    ]
 
 
 def test_import_and_list(folder: Path) -> None:

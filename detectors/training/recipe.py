@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors.errors import ConfigError
 from detectors.training.fakes import KINDS, NEED_WEIGHTS
 from detectors.training.fakes.clips import CLIP_KINDS
+from detectors.yaml_file import read_yaml
 
 __all__ = ["Recipe", "load_as"]
 
@@ -145,9 +145,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def load_as(kind: type[_Model], path: Path, changes: Mapping[str, Any] | None = None) -> _Model:
     """Reads a YAML file as a model; arguments and errors as :meth:`Recipe.load`."""
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said = read_yaml(path)
         return kind.model_validate({**said, **(changes or {})} if isinstance(said, dict) else said)
-    except (OSError, yaml.YAMLError) as error:
+    except ConfigError as error:
         raise ConfigError(f"{path.name}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

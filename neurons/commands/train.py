@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -26,6 +25,7 @@ from detectors.training.points import train_points
 from detectors.training.pretraining import pretrain
 from detectors.training.progress import Progress
 from detectors.training.recipe import load_as
+from detectors.yaml_file import read_yaml
 
 __all__ = ["train"]
 
@@ -130,9 +130,9 @@ def _reporter(name: str, say: Callable[[str], None]) -> Iterator[Callable[[Progr
 
 def _name_and_kind(recipe: Path) -> tuple[str, str]:
     try:
-        keys = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        keys = read_yaml(recipe)
         name, kind = str(keys["name"]), str(keys.get("kind", ""))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{recipe}: not a recipe: {error}") from error
     known = [*(k for k in _KINDS if k), _MERGE]
     if kind not in ("", *known):

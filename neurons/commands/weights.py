@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detectors import paths
 from detectors.errors import ConfigError
 from detectors.importing import import_weights
 from detectors.store import Store
+from detectors.yaml_file import parse_yaml
 
 __all__ = ["activate", "import_file", "listing", "problems"]
 
@@ -62,5 +61,5 @@ def _options(pairs: Sequence[str]) -> dict[str, Any] | None:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ConfigError(f"--option {pair!r}: expected KEY=VALUE")
-        found[key] = yaml.safe_load(value)
+        found[key] = parse_yaml(value)
     return found or None

@@ -28,7 +28,7 @@ class Request:
         headers: by lower-case name; of a repeated header the first.
         body: complete; already within the server's cap.
         received_ns: wall clock when the headers were complete, nanoseconds since the epoch.
-        client: peer address as text, for logs only, never identity.
+        client: address of the socket's other end, for logs and for counting requests; never identity.
     """
 
     method: str
@@ -116,10 +116,25 @@ class Replay(Protocol):
 
 
 class Wire(Protocol):
-    """One dialect. All four steps are synchronous, free of I/O and safe to call from several threads."""
+    """One dialect. All steps are synchronous, free of I/O and safe to call from several threads."""
 
     @property
     def name(self) -> str: ...
+
+    def claim(self, request: Request) -> str:
+        """The hotkey that a request says it is from; proves nothing and reads no body.
+
+        Everything that can be checked without the signature is: route, form, receiver, freshness. So a request that
+        passes here is refused by :meth:`verify` only with :meth:`unproven` or as a repetition.
+
+        Raises:
+            Refusal: as :meth:`verify` has it.
+        """
+        ...
+
+    def unproven(self) -> Refusal:
+        """How a signature that does not hold is refused."""
+        ...
 
     def verify(self, request: Request) -> Caller:
         """Proves who asks, that it is fresh, meant for us and seen for the first time.

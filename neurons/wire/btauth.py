@@ -24,6 +24,7 @@ WINDOW_S: Final = 10.0  # both as the protocol has them
 FUTURE_S: Final = 2.0
 
 _PREFIX: Final = "x-bittensor-"
+_SCHEMES: Final = ("sr25519", "ed25519")
 _NONCE: Final = re.compile(r"[1-9][0-9]{0,19}")
 _ADDRESS: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]{46,48}")
 _SIGNATURE: Final = re.compile(r"0x[0-9a-fA-F]{128}")
@@ -62,25 +63,41 @@ class BtAuthWire:
     def name(self) -> str:
         return "btauth"
 
-    def verify(self, request: Request) -> Caller:
-        """Checks route and headers, then leaves the proof to bittensor's own implementation.
+    def claim(self, request: Request) -> str:
+        """Checks route, headers, receiver and freshness.
 
         Raises:
             Refusal: 404, 405 or 401.
         """
         expect(request, (*RAW, *SYNAPSES, INFO))
+        # An unknown version or scheme is refused by the proof as well; here, because the proof may not be reached.
+        headers = request.headers
+        if headers.get(_PREFIX + "version") != "1" or headers.get(_PREFIX + "crypto", "sr25519") not in _SCHEMES:
+            raise Refusal(401, "malformed_header", "the authentication headers are malformed")
         for field, form in (("hotkey", _ADDRESS), ("nonce", _NONCE), ("signature", _SIGNATURE)):
-            value = request.headers.get(_PREFIX + field)
+            value = headers.get(_PREFIX + field)
             if value is None:
                 raise Refusal(401, "missing_header", f"the header {_PREFIX}{field} is missing")
             if not form.fullmatch(value):
                 raise Refusal(401, "malformed_header", f"the header {_PREFIX}{field} is malformed")
-        if not is_address(request.headers[_PREFIX + "hotkey"]):
+        if not is_address(headers[_PREFIX + "hotkey"]):
             raise Refusal(401, "malformed_header", f"the header {_PREFIX}hotkey is not a bittensor address")
-        if request.headers.get(_PREFIX + "receiver") != self._hotkey:
+        if headers.get(_PREFIX + "receiver") != self._hotkey:
             raise Refusal(401, "wrong_receiver", "the request is not bound to this hotkey")
         # Checked here as well as there, because this refusal says by how much two clocks differ.
-        self._freshness.check(int(request.headers[_PREFIX + "nonce"]), request.received_ns)
+        self._freshness.check(int(headers[_PREFIX + "nonce"]), request.received_ns)
+        return headers[_PREFIX + "hotkey"]
+
+    def unproven(self) -> Refusal:
+        return Refusal(401, "bad_signature", "the signature does not hold")
+
+    def verify(self, request: Request) -> Caller:
+        """Leaves the proof of the claim to bittensor's own implementation.
+
+        Raises:
+            Refusal: 404, 405 or 401.
+        """
+        self.claim(request)
         return self._prove(request)
 
     def _prove(self, request: Request) -> Caller:
@@ -99,12 +116,12 @@ class BtAuthWire:
                 nonce_store=self._nonces,
                 now_ns=request.received_ns,
             )
-        except http_auth.BadSignature as error:
-            raise Refusal(401, "bad_signature", "the signature does not hold") from error
         except http_auth.ReplayedRequest as error:
             raise Refusal(401, "replayed_nonce", "this nonce was accepted before") from error
-        except (http_auth.AuthError, UnicodeEncodeError) as error:  # its own look at the version and scheme headers
-            raise Refusal(401, "malformed_header", "the authentication headers are malformed") from error
+        except (http_auth.AuthError, UnicodeEncodeError) as error:
+            # The claim was well-formed, so whatever else it finds is wrong with the signature (or with a path that
+            # nobody can have signed), and is told like any other signature that does not hold.
+            raise self.unproven() from error
         return Caller(proven.hotkey_ss58, self.name, proven.nonce_ns)
 
     def decode(self, request: Request) -> Challenge:

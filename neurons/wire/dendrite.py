@@ -88,10 +88,8 @@ class DendriteWire:
     def name(self) -> str:
         return "dendrite"
 
-    def verify(self, request: Request) -> Caller:
-        """Checks route, headers, receiver, freshness, signature and repetition, the cheap before the expensive.
-
-        The body is not read here: where it is signed, :meth:`decode` compares it, once access has let the caller in.
+    def claim(self, request: Request) -> str:
+        """Checks route, headers, receiver and freshness, the cheap before the expensive.
 
         Raises:
             Refusal: 404, 405, or 401 as a 10.5 Axon has it.
@@ -106,16 +104,29 @@ class DendriteWire:
         headers = request.headers
         if headers["bt_header_axon_hotkey"] != self._hotkey:
             raise Refusal(401, "wrong_receiver", "the request is meant for another hotkey")
-        body_hash = headers["computed_body_hash"]
-        if self._require_body_hash and body_hash == EMPTY_BODY_HASH:
+        if self._require_body_hash and headers["computed_body_hash"] == EMPTY_BODY_HASH:
             raise Refusal(401, "unsigned_body", "the signature does not cover the body")
+        self._freshness.check(int(headers["bt_header_dendrite_nonce"]), request.received_ns)
+        return headers["bt_header_dendrite_hotkey"]
+
+    def unproven(self) -> Refusal:
+        return Refusal(401, "bad_signature", "the signature does not hold")
+
+    def verify(self, request: Request) -> Caller:
+        """Proves the claim and sees to it that it is made once.
+
+        The body is not read here: where it is signed, :meth:`decode` compares it, once access has let the caller in.
+
+        Raises:
+            Refusal: 404, 405, or 401 as a 10.5 Axon has it.
+        """
+        caller = self.claim(request)
+        headers = request.headers
         nonce, uuid = headers["bt_header_dendrite_nonce"], headers["bt_header_dendrite_uuid"]
-        self._freshness.check(int(nonce), request.received_ns)
-        caller = headers["bt_header_dendrite_hotkey"]
-        message = f"{nonce}.{caller}.{self._hotkey}.{uuid}.{body_hash}"
+        message = f"{nonce}.{caller}.{self._hotkey}.{uuid}.{headers['computed_body_hash']}"
         signature = bytes.fromhex(headers["bt_header_dendrite_signature"][2:])
         if not verify_signature(caller, message.encode(), signature):
-            raise Refusal(401, "bad_signature", "the signature does not hold")
+            raise self.unproven()
         if not self._replay.admit((caller, self.name, uuid, nonce), self._clock()):
             raise Refusal(401, "replayed_nonce", "this nonce was accepted before")
         return Caller(caller, self.name, int(nonce), _timeout(headers))

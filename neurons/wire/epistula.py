@@ -68,8 +68,8 @@ class EpistulaWire:
     def name(self) -> str:
         return "epistula"
 
-    def verify(self, request: Request) -> Caller:
-        """Checks route, version, headers, receiver, freshness, signature and repetition, in the order of their cost.
+    def claim(self, request: Request) -> str:
+        """Checks route, version, headers, receiver and freshness, in the order of their cost.
 
         Raises:
             Refusal: 404, 405, 501, or 400 as the reference has it.
@@ -86,16 +86,28 @@ class EpistulaWire:
                 raise Refusal(400, "malformed_header", f"the header {header} is malformed")
         if headers["epistula-signed-for"] != self._hotkey:
             raise Refusal(400, "wrong_receiver", "the request is meant for another hotkey")
-        caller, uuid, timestamp = (headers[f"epistula-{f}"] for f in ("signed-by", "uuid", "timestamp"))
-        nonce_ns = int(timestamp) * _MILLISECOND
-        self._freshness.check(nonce_ns, request.received_ns, status=400)
+        self._freshness.check(int(headers["epistula-timestamp"]) * _MILLISECOND, request.received_ns, status=400)
+        return headers["epistula-signed-by"]
+
+    def unproven(self) -> Refusal:
+        return Refusal(400, "bad_signature", "the signature does not hold")
+
+    def verify(self, request: Request) -> Caller:
+        """Proves the claim, the body included, and sees to it that it is made once.
+
+        Raises:
+            Refusal: 404, 405, 501, or 400 as the reference has it.
+        """
+        caller = self.claim(request)
+        headers = request.headers
+        uuid, timestamp = headers["epistula-uuid"], headers["epistula-timestamp"]
         message = f"{hashlib.sha256(request.body).hexdigest()}.{uuid}.{timestamp}.{self._hotkey}"
         signature = bytes.fromhex(headers["epistula-request-signature"][2:])
         if not verify_signature(caller, message.encode(), signature):
-            raise Refusal(400, "bad_signature", "the signature does not hold")
+            raise self.unproven()
         if not self._replay.admit((caller, self.name, uuid, timestamp), self._clock()):
             raise Refusal(400, "replayed_nonce", "this request was accepted before")
-        return Caller(caller, self.name, nonce_ns)
+        return Caller(caller, self.name, int(timestamp) * _MILLISECOND)
 
     def decode(self, request: Request) -> Challenge:
         """Takes the body as it is.

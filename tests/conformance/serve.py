@@ -47,7 +47,7 @@ def app(hotkey: str) -> App:
     )
     return build_app(
         wires=wire.build(hotkey),
-        access=lambda caller: access.decide(caller, None, rules),
+        access=lambda hotkey: access.decide(hotkey, None, rules),
         scheduler=Scheduler(Judge(TrivialDetector(PROBABILITIES))),
         hotkey=hotkey,
     )

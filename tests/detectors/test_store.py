@@ -212,6 +212,21 @@ def test_a_write_that_fails_leaves_no_trace(store: Store, monkeypatch: pytest.Mo
     assert sorted(store.root.iterdir()) == before
 
 
+def test_what_a_killed_writer_left_is_swept_once_it_is_old(store: Store) -> None:
+    store.root.mkdir()
+    names = [".active.json.a1b2.tmp", ".xception-1.0.0.safetensors.c3d4.tmp", ".mine.tmp"]
+    for name in [*names, ".active.json.young.tmp"]:
+        (store.root / name).write_bytes(b"{")
+    for name in names:
+        os.utime(store.root / name, (0, 0))
+    assert store.pointer() == {}
+    assert store.cards() == []
+    store.save(_card(), _network())
+    left = sorted(p.name for p in store.root.iterdir() if p.name.startswith("."))
+    assert left == [".active.json.young.tmp", ".mine.tmp"]
+    assert store.verify() == []
+
+
 def test_readers_never_see_half_a_pointer(store: Store) -> None:
     for version in ("1", "2"):
         store.save(_card(version), _network())

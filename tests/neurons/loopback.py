@@ -8,7 +8,7 @@ import dataclasses
 import io
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -17,12 +17,13 @@ from PIL import Image
 
 from detectors.types import Modality, Prediction
 from neurons import keys, wire
-from neurons.access import AccessRules, decide
+from neurons.access import AccessRules, Standing, decide
 from neurons.httpd import Listen, serving
+from neurons.limits import RateLimits
 from neurons.pipeline import Judge, JudgesChallenges, Outcome, TrivialDetector
 from neurons.scheduler import Limits, Scheduler
 from neurons.server import BodyLimits, build_app
-from neurons.wire.base import Challenge, Request
+from neurons.wire.base import Challenge, Request, Wire
 from neurons.wire.client import challenge_request
 from tests.detectors.fixtures_media import png_header
 
@@ -110,15 +111,19 @@ async def served(
     queue: Limits | None = None,
     limits: BodyLimits | None = None,
     listen: Listen | None = None,
+    rates: RateLimits | None = None,
+    wires: Mapping[str, Wire] | None = None,
+    standing: Callable[[str], Standing | None] = lambda _: None,
 ) -> AsyncIterator[Client]:
     allowed = rules or AccessRules(offline=True)
     app = build_app(
-        wires=wire.build(MINER.ss58_address),
-        access=lambda caller: decide(caller, None, allowed),
+        wires=wires or wire.build(MINER.ss58_address),
+        access=lambda hotkey: decide(hotkey, standing(hotkey), allowed),
         scheduler=Scheduler(judge, queue),
         hotkey=MINER.ss58_address,
         uid=3,
         limits=limits,
+        rates=rates,
     )
     async with serving(app, listen or Listen(grace_s=5)) as (ip, port), aiohttp.ClientSession() as session:
         yield Client(session, ip, port)

@@ -132,6 +132,17 @@ def test_headers_without_end_are_refused() -> None:
     against(body)
 
 
+@pytest.mark.parametrize(("length", "status"), [(60_000, 200), (70_000, 400)])
+def test_headers_that_come_in_one_piece_have_the_same_bound(length: int, status: int) -> None:
+    async def body(client: Client) -> None:
+        reader, writer = await client.raw()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"y" * length + b"\r\n\r\n")
+        assert (await reader.readline()).split()[1] == str(status).encode()
+        writer.close()
+
+    against(body)
+
+
 def test_connections_beyond_the_limit_are_closed() -> None:
     async def body(client: Client) -> None:
         opened = [await client.raw() for _ in range(6)]
@@ -148,9 +159,7 @@ def test_large_bodies_leave_room_for_small_ones() -> None:
         slow = []
         for _ in range(6):  # 6 x 1.5 MiB against three quarters of 8 MiB: the last ones are refused
             reader, writer = await client.raw()
-            writer.write(
-                b"POST /detect_video HTTP/1.1\r\nhost: m\r\ncontent-length: 2000000\r\n\r\n" + bytes(1_500_000)
-            )
+            writer.write(plain(ask("epistula", bytes(2_000_000), "video"))[:-500_000])
             slow.append((reader, writer))
         await asyncio.sleep(0.3)
         answered = [reader for reader, _ in slow if reader._buffer]  # type: ignore[attr-defined]
@@ -158,6 +167,26 @@ def test_large_bodies_leave_room_for_small_ones() -> None:
         assert (await read_response(answered[0]))[0] == 503
         assert (await client.send(ask()))[0] == 200
         for _, writer in slow:
+            writer.close()
+
+    against(body, limits=BodyLimits(max_buffered_bytes=8 * 1024 * 1024))
+
+
+def test_bodies_that_will_be_refused_anyway_are_not_kept() -> None:
+    async def body(client: Client) -> None:
+        pending = []
+        for _ in range(6):  # as above, but nobody's: no header says who
+            reader, writer = await client.raw()
+            writer.write(
+                b"POST /detect_video HTTP/1.1\r\nhost: m\r\ncontent-length: 2000000\r\n\r\n" + bytes(1_500_000)
+            )
+            pending.append((reader, writer))
+        await asyncio.sleep(0.3)
+        assert not any(reader._buffer for reader, _ in pending)  # type: ignore[attr-defined]
+        assert (await client.send(ask("epistula", bytes(3_000_000), "video")))[0] == 422  # there is room for it
+        for reader, writer in pending:
+            writer.write(bytes(500_000))
+            assert (await read_response(reader))[0] == 404
             writer.close()
 
     against(body, limits=BodyLimits(max_buffered_bytes=8 * 1024 * 1024))

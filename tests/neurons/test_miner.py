@@ -106,6 +106,20 @@ def test_serves_says_so_and_ends_gracefully(wallets: Path) -> None:
             socket.create_connection((ready["ip"], ready["port"]))
 
 
+@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_second_signal_does_not_wait_for_what_runs(wallets: Path, second: signal.Signals, code: int) -> None:
+    with running(wallets) as (process, ready), socket.create_connection((ready["ip"], ready["port"])) as slow:
+        slow.sendall(b"POST /detect_image HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+        assert ask(ready, "dendrite", jpeg()) == (200, 0.5)  # by now the slow request is in its body
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)  # the grace period: the slow one may still finish
+        before = time.monotonic()
+        process.send_signal(second)
+        assert process.wait(5) == code
+        assert time.monotonic() - before < 1
+
+
 def test_binds_exactly_the_address_it_is_told(wallets: Path) -> None:
     with running(wallets, "--axon.ip", "127.0.0.2") as (process, ready):
         assert ready["ip"] == "127.0.0.2"
@@ -113,6 +127,12 @@ def test_binds_exactly_the_address_it_is_told(wallets: Path) -> None:
             socket.create_connection(("127.0.0.1", ready["port"]))
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+
+
+def test_an_operator_can_insist_on_covered_bodies(wallets: Path) -> None:
+    with running(wallets, "--axon.require_body_hash") as (_, ready):
+        assert ask(ready, "dendrite", jpeg())[0] == 401  # the synapse names no field to be hashed
+        assert ask(ready, "btauth", jpeg())[0] == 200
 
 
 def test_an_address_in_use_is_named(wallets: Path) -> None:
@@ -132,7 +152,7 @@ def test_an_address_in_use_is_named(wallets: Path) -> None:
         (["--axon.prot", "1"], 2, "did you mean --axon.port?"),
         (["--axon.port", "none"], 2, "axon.port"),
         (["--offline", "--wallet.path", "/nowhere"], 2, "wallet"),
-        ([], 5, "--offline"),
+        (["--wallet.path", "/nowhere"], 2, "wallet"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(flags: list[str], code: int, words: str) -> None:

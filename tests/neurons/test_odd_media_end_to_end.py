@@ -67,8 +67,10 @@ BAD: dict[str, tuple[Callable[[], bytes], int, str]] = {
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, tuple[int, dict[str, object]]]:
-    """Every case at once, on the three wires, against one server: what is bad must not harm what is good."""
+    """Every case among others, on the three wires, against one server: what is bad must not harm what is good."""
     wires = ("dendrite", "btauth", "epistula")
+    # Few at once: on a busy machine the scheduler would rightly say that the last of fifty will be late.
+    turns = asyncio.Semaphore(4)
 
     async def run() -> dict[str, tuple[int, dict[str, object]]]:
         async with served(Judge(camo.load())) as client:
@@ -77,7 +79,8 @@ def answers() -> dict[str, tuple[int, dict[str, object]]]:
             return dict(await asyncio.gather(*(one(client, key, *what) for key, what in asked.items())))
 
     async def one(client: Client, key: str, wire: str, payload: bytes) -> tuple[str, tuple[int, dict[str, object]]]:
-        status, _, body = await client.send(ask(wire, payload))
+        async with turns:
+            status, _, body = await client.send(ask(wire, payload))
         return key, (status, json.loads(body))
 
     return asyncio.run(run())

@@ -6,21 +6,27 @@ import asyncio
 import dataclasses
 import hashlib
 import json
+import threading
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from detectors.types import Modality
 from neurons.access import AccessRules
 from neurons.pipeline import Outcome
 from neurons.scheduler import Limits
 from neurons.server import BodyLimits
+from neurons.wire import dendrite
 from neurons.wire.base import Challenge, Request
+from neurons.wire.bodies import synapse_challenge
 from neurons.wire.client import WIRES, read_answer
 from tests.neurons.loopback import (
     ALICE,
     BOB,
+    GOOD,
     MINER,
     Client,
     Held,
@@ -51,6 +57,25 @@ def test_a_large_body_is_answered_too() -> None:
         assert read_answer("dendrite", status, headers, answer) == 0.75
 
     against(body)
+
+
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_a_video_is_inflated_off_the_event_loop_however_small_it_came(
+    modality: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def noting(*given: Any) -> Challenge:
+        threads.append(threading.current_thread().name)
+        return synapse_challenge(*given)
+
+    monkeypatch.setattr(dendrite, "synapse_challenge", noting)
+
+    async def body(client: Client) -> None:
+        assert (await client.send(ask("dendrite", GOOD, modality)))[0] == 200
+
+    against(body)
+    assert [name.startswith("unpack") for name in threads] == [modality == "video"]
 
 
 def test_many_at_once_in_any_order_none_refused() -> None:

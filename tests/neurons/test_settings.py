@@ -173,3 +173,59 @@ def test_help_names_flags_and_defaults(capsys: pytest.CaptureFixture[str]) -> No
     shown = " ".join(capsys.readouterr().out.split())
     assert "--axon.port N" in shown
     assert "(default: 8091)" in shown
+
+
+# The flags that miners of other subnets know, all at once, and the same in the other two places.
+_FAMILIAR = {
+    "netuid": 379,
+    "wallet.name": "w",
+    "wallet.hotkey": "h",
+    "wallet.path": "/p",
+    "subtensor.network": "test",
+    "subtensor.chain_endpoint": "ws://127.0.0.1:9944",
+    "axon.port": 8000,
+    "axon.ip": "127.0.0.1",
+    "axon.external_ip": "1.2.3.4",
+    "axon.external_port": 80,
+    "blacklist.force_validator_permit": False,
+    "blacklist.allow_non_registered": True,
+    "blacklist.min_stake": 10.5,
+    "logging.level": "debug",
+    "neuron.device": "cuda:1",
+    "offline": True,
+}
+
+
+def test_the_familiar_settings_mean_the_same_in_all_three_places(tmp_path: Path) -> None:
+    flags: list[str] = []
+    nested: dict[str, object] = {}
+    for name, value in _FAMILIAR.items():
+        off = "no-" if value is False else ""
+        flags += [f"--{off}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+        group, _, leaf = name.rpartition(".")
+        place = nested.setdefault(group, {}) if group else nested
+        assert isinstance(place, dict)
+        place[leaf] = value
+    environ = {f"DEEPFAKE_MINER_{n.replace('.', '__').upper()}": str(v).lower() for n, v in _FAMILIAR.items()}
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump(nested), encoding="utf-8")
+
+    from_flags = load(flags, {})
+    assert load([], environ) == from_flags
+    assert load(["--config", str(path)], {}) == from_flags
+    for name, value in _FAMILIAR.items():
+        held: object = from_flags
+        for part in name.split("."):
+            held = getattr(held, part)
+        assert held == value
+        assert type(held) is type(value)
+
+
+def test_the_preflight_is_asked_for_by_its_flag_alone(tmp_path: Path) -> None:
+    assert load(["--preflight", "--netuid", "1"], {}).netuid == 1
+    with pytest.raises(SettingsError, match="unknown environment variable DEEPFAKE_MINER_PREFLIGHT"):
+        load([], {"DEEPFAKE_MINER_PREFLIGHT": "1"})
+    path = tmp_path / "my.yaml"
+    path.write_text("preflight: true\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="unknown setting preflight"):
+        load(["--config", str(path)], {})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import timeit
 import tracemalloc
 import zlib
@@ -116,6 +117,18 @@ def packed(raw: bytes) -> str:
 def test_broken_video_is_refused(text: str, expected: str) -> None:
     with pytest.raises(Refusal, match=expected):
         inflate_base85(text, limit=1000)
+
+
+def test_a_small_body_does_not_become_the_largest_video() -> None:
+    """64 MiB out of 80 KB of text kept the processor busy for a fifth of a second, within every limit there was."""
+    bomb = packed(zlib.compress(bytes(60 * 2**20)))
+    with pytest.raises(Refusal, match=f"413 too_large: the video inflates to more than {8 * 2**20} bytes"):
+        inflate_base85(bomb)
+    still = os.urandom(32_000) * 144  # the longest clip of one frame, in which zlib finds all it can
+    assert len(deflate_base85(still)) * 20 < len(still)
+    assert inflate_base85(deflate_base85(still)) == still
+    moving = os.urandom(9 * 2**20)
+    assert inflate_base85(packed(zlib.compress(moving, 1))) == moving
 
 
 def test_zlib_bomb_costs_no_more_than_the_limit() -> None:

@@ -47,7 +47,7 @@ class Listen:
     port: int = 0
     header_timeout_s: float = 5.0
     keep_alive_s: float = 75.0
-    max_connections: int = 1024
+    max_connections: int = 4096
     max_per_address: int = 256
     grace_s: float = 10.0
 

@@ -43,13 +43,14 @@ class Limits:
         deadline_s: longest time from arrival to answer, whatever the caller says it waits.
         margin_s: taken off the caller's timeout for the way home; at most half of it.
         max_batch: weight of one batch: an image counts 1, a video 4.
-        queue_limit: challenges that may wait.
+        queue_limit: challenges that may wait: a bound on memory. Time is bounded by the deadlines; a queue that is full
+            before anybody would be late refuses honest callers for a stall of a tenth of a second.
     """
 
     deadline_s: float = 8.0
     margin_s: float = 0.5
     max_batch: int = 8
-    queue_limit: int = 128
+    queue_limit: int = 1024
 
 
 class Overloaded(Refusal):

@@ -85,7 +85,7 @@ def test_a_rate_is_kept_whatever_the_miner_does() -> None:
 
 def outcome(at: float, status: int = 200, *, listed: bool = False, kind: int = 0, seconds: float = 0.01) -> Outcome:
     wire = WIRES[kind % 3]
-    reason = {503: "stale_metagraph", 401: "bad_signature"}.get(status, "")
+    reason = {503: "stale_metagraph"}.get(status, "")
     answer = (RIGHT[0] if wire == "dendrite" else RIGHT[1]) if status == 200 else None
     modality = "video" if kind // 3 % 2 else "image"
     return Outcome(at, at, at + seconds, wire, modality, listed, status, reason, answer)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def course() -> Course:
     for k in range(600):
         listed, at = k % 8 == 0, k / 10
         stale = 30.0 < at < 42.0 and not listed
-        honest.append(outcome(at, (503, 401)[k % 2] if stale else 200, listed=listed, kind=k))
+        honest.append(outcome(at, 503 if stale else 200, listed=listed, kind=k))
     vitals = [Vitals(float(k), 200.0 + (k % 3), 40, 8, 0, 1.0) for k in range(60)]
     rest = Vitals(0.0, 200.0, 14, 8, 0, 1.0)
     return Course(honest, vitals, (rest, rest), outage, 60.0, 0, [], RIGHT)

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 Ticket = asyncio.Future[Outcome]
 _JOIN_S = 3.0  # for the inference thread to end, once it has nothing to do
 _RESERVE = 1.25  # an estimate of the whole queue's time is trusted to four fifths of the time there is
+_REVIEW_S = 0.02  # between two looks for who has become late through others' stake
 _WEIGHT: dict[Modality, int] = {"image": 1, "video": 4}  # a video of 24 frames costs a batch several images' time
 
 
@@ -133,6 +134,7 @@ class Scheduler:
         self._worker: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dispatch_due = False
+        self._review_due = False
         self._closing = False
         self._sequence = 0
         self._idle = asyncio.Event()
@@ -177,8 +179,11 @@ class Scheduler:
         self._waiting[challenge.modality] += 1
         entry.alarm = loop.call_later(max(0.0, patience), self._overdue, entry)
         entry.ticket.add_done_callback(functools.partial(self._release, entry))
-        if position < len(self._queue) - 1:
-            self._refuse_late(now)  # whom the newcomer overtook may now be late: say so at once
+        if position < len(self._queue) - 1 and not self._review_due:
+            # Whom the newcomer overtook may now be late: say so soon. Once for all newcomers of a moment, because it
+            # walks the queue, and a long queue is when there is no time for that.
+            self._review_due = True
+            loop.call_later(_REVIEW_S, self._review)
         if self._running is None and not self._dispatch_due:
             # One turn of the loop later: what arrived in the same turn shares the batch.
             self._dispatch_due = True
@@ -229,7 +234,9 @@ class Scheduler:
         if position == len(self._queue):  # the usual case: everybody pays alike, so the newcomer is the last
             items = sum(count * self._service[modality].cautious for modality, count in self._waiting.items())
         else:
-            items = sum(self._cost(entry) for entry in self._queue[:position])
+            videos = sum(entry.challenge.modality == "video" for entry in self._queue[:position])
+            counts = {"image": position - videos, "video": videos}
+            items = sum(counts[modality] * service.cautious for modality, service in self._service.items())
         return self._remaining(now) + items
 
     def _remaining(self, now: float) -> float:
@@ -281,6 +288,10 @@ class Scheduler:
             entry.alarm.cancel()
         if entry.waits:
             self._leave(entry)
+
+    def _review(self) -> None:
+        self._review_due = False
+        self._refuse_late(self._clock())
 
     def _dispatch(self) -> None:
         """Hands the next batch to the worker, if it is free and somebody waits."""

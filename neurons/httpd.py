@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from neurons.limits import address_key
 from neurons.server import App
 
-__all__ = ["Listen", "Server", "serve", "serving"]
+__all__ = ["Listen", "Server", "freeze_heap", "serve", "serving"]
 
 _MAX_HEADER_BYTES = 64 * 1024  # the parser itself sets no bound
 
@@ -229,6 +229,12 @@ class Server(uvicorn.Server):
                 signal.signal(sig, handler)
 
 
+def freeze_heap() -> None:
+    """Keeps the collector's pauses short: models and modules live as long as the process, it need not look at them."""
+    gc.collect()
+    gc.freeze()
+
+
 def serve(app: App, listen: Listen, on_ready: Callable[[str, int], None] | None = None) -> None:
     """Blocks until the server was told to stop and has finished.
 
@@ -236,9 +242,7 @@ def serve(app: App, listen: Listen, on_ready: Callable[[str, int], None] | None 
         OSError: the address cannot be bound.
     """
     server = Server(app, listen, on_ready)
-    # Models and modules live as long as the process: not looking at them again keeps the collector's pauses short.
-    gc.collect()
-    gc.freeze()
+    freeze_heap()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.run_until_stopped())
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from neurons.access import AccessRules, Decision, decide
-from neurons.chain import Chain, Snapshot, open_chain, wanted_endpoint
+from neurons.chain import Chain, Snapshot, wanted_endpoint
 from neurons.chain_sync import ChainSync, NotRegisteredError, Pace, Publisher, first_snapshot
 from neurons.supervision import supervise
 
@@ -27,17 +27,17 @@ class Membership:
     Args:
         settings: the miner's.
         key: our hotkey.
-        chains: makes the chain for an ss58 address; tests hand in one that runs in memory.
+        chain: our view of it; closed by :meth:`leave`.
 
     Raises:
-        ConfigError: the settings name no address to publish, or no network.
+        ConfigError: the settings name no address to publish.
     """
 
-    def __init__(self, settings: MinerSettings, key: Hotkey, chains: Chains = open_chain) -> None:
+    def __init__(self, settings: MinerSettings, key: Hotkey, chain: Chain) -> None:
         wanted_endpoint(settings.axon, settings.axon.port)  # a missing address is the operator's to mend: say it first
         self._settings = settings
         self._key = key
-        self._chain = chains(settings, key.ss58_address)
+        self._chain = chain
         self._sync: ChainSync | None = None
 
     @property

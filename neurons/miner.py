@@ -14,6 +14,8 @@ Exit codes, for process managers:
 6     the address cannot be bound, or what is bound cannot be reached from the machine itself
 7     the hotkey is not registered on the subnet, or no longer; the message has the command that registers
 8     a task that must live as long as the process died; the server was stopped gracefully
+130   a second signal, SIGINT, cut the grace period short
+143   the same with SIGTERM
 ====  ================================================================================================
 
 After 1, 5 and 8 a restart may help, after the others it does not. When the miner serves it says so in one line of JSON
@@ -23,7 +25,6 @@ on standard output; everything else goes to standard error.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -128,7 +129,7 @@ def _run(settings: MinerSettings, chains: Chains) -> None:
             _serve(settings, key, runner, None)
             return
         chain = chains(settings, key.ss58_address)
-        member = Membership(settings, key, lambda *_: chain)
+        member = Membership(settings, key, chain)
         try:
             sync = runner.run(member.join())
             preflight.enforce(runner.run(preflight.after_joining(settings, chain, sync.snapshot)))
@@ -138,7 +139,7 @@ def _run(settings: MinerSettings, chains: Chains) -> None:
 
 
 def _serve(settings: MinerSettings, key: Keypair, runner: asyncio.Runner, member: Membership | None) -> None:
-    from neurons.httpd import Server  # noqa: PLC0415
+    from neurons.httpd import Server, freeze_heap  # noqa: PLC0415
     from neurons.pipeline import Judge  # noqa: PLC0415
 
     detector = _detector(settings)
@@ -151,9 +152,7 @@ def _serve(settings: MinerSettings, key: Keypair, runner: asyncio.Runner, member
         except OSError as error:
             where = f"{settings.axon.ip}:{settings.axon.port}"
             raise _BindError(f"cannot listen on {where}: {error.strerror or error}") from error
-        # Models and modules live as long as the process: not looking at them again keeps the collector's pauses short.
-        gc.collect()
-        gc.freeze()
+        freeze_heap()
         runner.run(server.run_until_stopped() if member is None else member.serve(server, app))
     finally:
         judge.close()

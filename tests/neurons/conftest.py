@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from neurons import keys
+
 _CONFIGURED = (None, "neurons", "detectors", "uvicorn")
+
+
+@pytest.fixture(scope="module")
+def wallets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of wallets with one hotkey, of the wallet ``miner``; no coldkey."""
+    folder = tmp_path_factory.mktemp("wallets")
+    keys.create_throwaway(folder, "miner")
+    return folder
 
 
 @pytest.fixture

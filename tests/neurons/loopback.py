@@ -60,8 +60,15 @@ GOOD = jpeg()
 
 
 def ask(
-    name: str = "dendrite", payload: bytes = GOOD, modality: Modality = "image", key: keys.Hotkey = ALICE
+    name: str = "dendrite",
+    payload: bytes = GOOD,
+    modality: Modality = "image",
+    key: keys.Hotkey = ALICE,
+    *,
+    own_uuid: str | None = None,
+    now_ns: int | None = None,
 ) -> Request:
+    """A signed challenge for ``MINER``; by default with a uuid of its own, and now."""
     return challenge_request(
         name,
         key=key,
@@ -69,7 +76,8 @@ def ask(
         modality=modality,
         payload=payload,
         timeout_s=9.0,
-        uuid=str(uuid.uuid4()),
+        uuid=own_uuid or str(uuid.uuid4()),
+        now_ns=now_ns,
     )
 
 

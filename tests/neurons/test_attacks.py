@@ -22,13 +22,12 @@ from neurons.scheduler import Limits
 from neurons.server import BodyLimits
 from neurons.wire import build
 from neurons.wire.base import Challenge, Request
-from neurons.wire.client import WIRES, challenge_request
+from neurons.wire.client import WIRES
 from neurons.wire.dendrite import EMPTY_BODY_HASH
 from neurons.wire.replay import ReplayGuard
 from tests.neurons.loopback import (
     ALICE,
     BOB,
-    GOOD,
     MINER,
     Client,
     P,
@@ -51,16 +50,7 @@ def changed(request: Request, **headers: str) -> Request:
 
 def at(name: str, now_ns: int) -> Request:
     """Alice's request, signed at another time."""
-    return challenge_request(
-        name,
-        key=ALICE,
-        receiver=MINER.ss58_address,
-        modality="image",
-        payload=GOOD,
-        timeout_s=9.0,
-        uuid=str(uuid.uuid4()),
-        now_ns=now_ns,
-    )
+    return ask(name, now_ns=now_ns)
 
 
 @pytest.mark.parametrize("name", WIRES)
@@ -201,15 +191,7 @@ def test_defect_07_honest_concurrency_is_not_refused(name: str) -> None:
 
         async def send(index: int) -> int:
             async with places:
-                request = challenge_request(
-                    name,
-                    key=ALICE,
-                    receiver=MINER.ss58_address,
-                    modality="image",
-                    payload=GOOD,
-                    timeout_s=9.0,
-                    uuid=one if name == "dendrite" else str(uuid.uuid4()),
-                )
+                request = ask(name, own_uuid=one if name == "dendrite" else None)
                 await asyncio.sleep((index * 37 % 60) / 1000)
                 return (await client.send(request))[0]
 

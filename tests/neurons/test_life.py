@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import logging
 import signal
 import socket
 import subprocess
@@ -12,7 +11,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,22 +29,11 @@ OUTSIDE = "203.0.113.7"
 
 
 @pytest.fixture(autouse=True)
-def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The SDK's cache goes elsewhere than home, and the root logger is as it was before the miner configured it."""
+def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, restored_logging: None) -> None:
+    """The SDK's cache goes elsewhere than home, and the loggers are as they were before the miner set them."""
     monkeypatch.setenv("BTCLI_TOKEN_SYMBOLS_CACHE", str(tmp_path / "symbols.json"))
     # The miner of these tests is younger than its process: what was sent a moment ago is no replay from before.
     monkeypatch.setattr(miner, "_STARTED_NS", 0)
-    root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn")
-    before = root.handlers, root.level, uvicorn.level
-    yield
-    root.handlers, root.level, uvicorn.level = before
-
-
-@pytest.fixture(scope="module")
-def wallets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wallets")
-    keys.create_throwaway(folder, "miner")
-    return folder
 
 
 def flags(wallets: Path, *more: str) -> list[str]:

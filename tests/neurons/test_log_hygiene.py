@@ -50,13 +50,6 @@ def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, restored_logging:
 
 
 @pytest.fixture(scope="module")
-def wallets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wallets")
-    keys.create_throwaway(folder, "miner")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def encrypted(wallets: Path) -> bytes:
     """The miner's hotkey behind another password; once, because the derivation of its key takes seconds."""
     file = Keyfile(keyfile(wallets, "encrypted"))

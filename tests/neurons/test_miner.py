@@ -33,13 +33,6 @@ def jpeg() -> bytes:
     return stream.getvalue()
 
 
-@pytest.fixture(scope="module")
-def wallets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wallets")
-    keys.create_throwaway(folder, "miner")
-    return folder
-
-
 def command(wallets: Path, *more: str) -> list[str]:
     return [
         sys.executable,

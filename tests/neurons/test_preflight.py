@@ -28,13 +28,6 @@ from tests.neurons.fake_substrate import BLOCK_S, GENESIS_S, NETUID, FakeSubstra
 CHECKS = ["wallet", "address", "port", "registered", "published", "clock", "open files", "memory", "device", "weights"]
 
 
-@pytest.fixture(scope="module")
-def wallets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wallets")
-    keys.create_throwaway(folder, "miner")
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def no_traces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No file in the home folder, no packet past loopback."""

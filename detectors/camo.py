@@ -66,6 +66,7 @@ class _Case:
     late: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     fewer: int = 0  # frames that were all there was time for
+    stages: dict[str, float] = field(default_factory=dict)  # milliseconds of the batch
 
 
 class Camo:
@@ -144,8 +145,10 @@ class Camo:
         for case in cases:
             if not case.logits:
                 self._rescue(case, end)
-        elapsed = (time.perf_counter() - started) * 1e3
-        return [self._answer(case, elapsed) for case in cases]
+        merging = time.perf_counter()
+        answers = [self._answer(case, (merging - started) * 1e3) for case in cases]
+        _spend(cases, "merge", time.perf_counter() - merging)
+        return answers
 
     # Who sees what
 
@@ -207,6 +210,7 @@ class Camo:
                 if found and len(found) >= self.config.video.gate_share * len(picked):
                     case.views[name] = found
             elapsed = time.perf_counter() - started
+        _spend(cases, f"gate:{name}", elapsed)
         if measured:
             self._costs.record(f"gate:{name}", looks, elapsed)
 
@@ -246,8 +250,10 @@ class Camo:
         """Adds an expert's logit to each case, or names it broken there. A bad case spoils no other."""
         started = time.perf_counter()
         values = self._values(name, cases)
+        elapsed = time.perf_counter() - started
+        _spend(cases, name, elapsed)
         if measured:
-            self._costs.record(name, sum(self._items(name, case) for case in cases), time.perf_counter() - started)
+            self._costs.record(name, sum(self._items(name, case) for case in cases), elapsed)
         for case, value in zip(cases, values, strict=True):
             single = value if value is not None or len(cases) == 1 else self._values(name, [case])[0]
             if single is None:
@@ -343,6 +349,8 @@ class Camo:
             milliseconds=milliseconds,
             weights={name: self._experts[name].card.key for name in names},
             partial=bool(case.late) or case.fewer > 0,
+            detector=self._card.key,
+            stages=case.stages,
         )
 
     def _semisynthetic(self, case: _Case) -> float:
@@ -356,6 +364,11 @@ class Camo:
         shares = self.config.semisynthetic
         fired = [shares[name] for name in case.views if name in shares]
         return max(fired) if fired else shares.get(GENERAL, 0.0)
+
+
+def _spend(cases: Sequence[_Case], stage: str, seconds: float) -> None:
+    for case in cases:
+        case.stages[stage] = case.stages.get(stage, 0.0) + seconds * 1e3
 
 
 def load(

@@ -6,14 +6,10 @@ network owns a copy of its weights: replacing a file under a running miner distu
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from detectors import registry
 from detectors.card import Card
 from detectors.errors import DetectorError, WeightsError
 from detectors.experts.base import Architecture, NeuralDetector
+from detectors.files import publish
 from detectors.types import U8, Media
 
 __all__ = ["GOLDEN_TOLERANCE", "Store", "probe_images"]
@@ -35,7 +32,6 @@ __all__ = ["GOLDEN_TOLERANCE", "Store", "probe_images"]
 GOLDEN_TOLERANCE = 2e-3
 
 _ACTIVE = "active.json"
-_ABANDONED_S = 3600.0  # a temporary file this old has no writer any more: writing one takes seconds
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -168,8 +164,8 @@ class Store:
                 f"{card.key} exists with other weights: a published version never changes; take a new one"
             )
         self.root.mkdir(parents=True, exist_ok=True)
-        _replace(self.root / f"{card.stem}.safetensors", data)
-        _replace(target, written.to_json().encode())
+        publish(self.root / f"{card.stem}.safetensors", data)
+        publish(target, written.to_json().encode())
         return written
 
     def activate(self, name: str, version: str) -> Card:
@@ -182,7 +178,7 @@ class Store:
         if card.sha256:
             self._read(card)
         pointer = {**self.pointer(), name: version}
-        _replace(self.root / _ACTIVE, (json.dumps(pointer, indent=2, sort_keys=True) + "\n").encode())
+        publish(self.root / _ACTIVE, (json.dumps(pointer, indent=2, sort_keys=True) + "\n").encode())
         return card
 
     def verify(self) -> list[str]:
@@ -273,32 +269,3 @@ def _check_names(name: str, version: str) -> None:
     for value in (name, version):
         if not _NAME.fullmatch(value):
             raise WeightsError(f"{value!r} is no name or version: letters, digits, dot, dash and underscore only")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Publishes a file whole: readers see the old or the new one, also after a crash."""
-    _sweep(path.parent)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _sweep(folder: Path) -> None:
-    """Deletes what writers left behind that were killed: tens of megabytes each, which nothing would ever read."""
-    for left in (*folder.glob(".*.json.*.tmp"), *folder.glob(".*.safetensors.*.tmp")):
-        with contextlib.suppress(OSError):  # another writer sweeps as well
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                left.unlink()

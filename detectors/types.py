@@ -82,6 +82,8 @@ class Prediction:
         milliseconds: wall time spent on this answer.
         weights: version of each set of weights that took part, by expert name, as ``NAME@VERSION``.
         partial: True when an expert was left out because it would have been late (design decision 5).
+        detector: ``NAME@VERSION`` of the detector as a whole; of CAMO the version says which weights and configuration.
+        stages: milliseconds by stage of the batch that this was answered in: ``gate:NAME``, experts, ``merge``.
         heat_map: optional ``float32 [h, w]`` in [0, 1], larger where the image speaks for fake.
 
     Raises:
@@ -94,6 +96,8 @@ class Prediction:
     milliseconds: float = 0.0
     weights: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
+    detector: str = ""
+    stages: Mapping[str, float] = field(default_factory=dict, compare=False)
     heat_map: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neurons import data_cli
+from neurons import data_cli, weights_cli
 from neurons.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-weights_app = typer.Typer(help="Weights on disk: list, verify, import, activate.", no_args_is_help=True)
-app.add_typer(weights_app, name="weights")
+app.add_typer(weights_cli.app, name="weights")
 app.add_typer(data_cli.app, name="data")
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -245,52 +244,6 @@ def evaluate(  # noqa: PLR0917 - typer calls it by name
             command=shlex.join(["deepfake-miner", *sys.argv[1:]]),
         )
     )
-
-
-@weights_app.command("list")
-def weights_list(store: Annotated[Path | None, typer.Option(show_default="weights")] = None) -> None:
-    """Every version in the store; an asterisk marks the active ones."""
-    from neurons.commands import weights as command  # noqa: PLC0415
-
-    for line in command.listing(store):
-        typer.echo(line)
-
-
-@weights_app.command("verify")
-def weights_verify(store: Annotated[Path | None, typer.Option(show_default="weights")] = None) -> None:
-    """Hashes, keys, golden scores and the pointer. Exit code 4 where something is wrong."""
-    from neurons.commands import weights as command  # noqa: PLC0415
-
-    problems = command.problems(store)
-    for problem in problems:
-        _say(problem)
-    raise typer.Exit(EXIT_WEIGHTS if problems else 0)
-
-
-@weights_app.command("activate")
-def weights_activate(
-    key: Annotated[str, typer.Argument(metavar="NAME@VERSION", show_default=False)],
-    store: Annotated[Path | None, typer.Option(show_default="weights")] = None,
-) -> None:
-    """Point a name at a version that is in the store and intact."""
-    from neurons.commands import weights as command  # noqa: PLC0415
-
-    typer.echo(command.activate(key, store))
-
-
-@weights_app.command("import")
-def weights_import(  # noqa: PLR0917 - typer calls it by name
-    file: Annotated[Path, typer.Argument(help=".pth, .pt, .ckpt, .tar or .safetensors.", show_default=False)],
-    preset: Annotated[str, typer.Option(help="Whose conventions: e.g. npr, npr-bitmind, ucf, xception, tall.")],
-    version: Annotated[str, typer.Option(help="Of the new weights.")] = "1.0.0",
-    name: Annotated[str | None, typer.Option(help="Of the new weights.", show_default="the preset")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE of the constructor; repeatable.")] = None,
-    store: Annotated[Path | None, typer.Option(show_default="weights")] = None,
-) -> None:
-    """Bring a published checkpoint in as safetensors, with a strict report of its keys. Does not activate it."""
-    from neurons.commands import weights as command  # noqa: PLC0415
-
-    typer.echo(command.import_file(file, preset=preset, version=version, name=name, options=option or [], store=store))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -89,8 +89,8 @@ class Gate:
             return None
         return wire.unproven()
 
-    def admit(self, wire: Wire, request: Request) -> tuple[Caller, float]:
-        """The verified caller and its priority in the queue.
+    def admit(self, wire: Wire, request: Request) -> tuple[Caller, Decision]:
+        """The verified caller and the decision that lets it in, with its priority in the queue.
 
         Raises:
             Refusal: it is not verified, may not ask (403, or 503 where only an old metagraph stands against it), or
@@ -110,7 +110,7 @@ class Gate:
         wait = self._hotkeys.take(key)
         if wait:
             raise RateLimited("hotkey_rate", wait)
-        return caller, decision.priority
+        return caller, decision
 
 
 def _stale() -> Overloaded:

@@ -25,6 +25,7 @@ from neurons.server import App
 
 __all__ = ["Listen", "Server", "freeze_heap", "serve", "serving"]
 
+_LOOK_AGAIN_S = 0.01
 _MAX_HEADER_BYTES = 64 * 1024  # the parser itself sets no bound
 
 
@@ -140,7 +141,11 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _arm(self) -> None:
-        self._alarm = self.loop.call_later(self._listen.header_timeout_s, self._too_slow)
+        self._alarm = self.loop.call_later(self._listen.header_timeout_s, self._look_again)
+
+    def _look_again(self) -> None:
+        """Timers come before sockets: what arrived while the loop was busy is read first, then it is judged."""
+        self._alarm = self.loop.call_later(_LOOK_AGAIN_S, self._too_slow)
 
     def _disarm(self) -> None:
         if self._alarm is not None:

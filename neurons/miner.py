@@ -171,7 +171,7 @@ def build(settings: MinerSettings, key: Keypair, judge: JudgesChallenges, sync: 
         ConfigError: a list of hotkeys holds something that is no address.
     """
     from detectors.errors import ConfigError  # noqa: PLC0415
-    from neurons import access, keys, life, scheduler, server  # noqa: PLC0415
+    from neurons import access, bodies, keys, life, scheduler, server  # noqa: PLC0415
     from neurons import limits as ratings  # noqa: PLC0415
 
     for flag in ("allow", "deny"):
@@ -206,7 +206,7 @@ def build(settings: MinerSettings, key: Keypair, judge: JudgesChallenges, sync: 
         scheduler=scheduler.Scheduler(judge, queue),
         hotkey=key.ss58_address,
         uid=None if sync is None else sync.snapshot.uid,
-        limits=server.BodyLimits(
+        limits=bodies.BodyLimits(
             max_body_bytes=axon.max_body_bytes,
             max_buffered_bytes=axon.max_buffered_bytes,
             body_timeout_s=axon.body_timeout_s,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeGuard
 
 from detectors.card import Card
 from detectors.errors import DetectorError, MediaError
@@ -13,12 +15,18 @@ from detectors.media import decode_container, decode_image, decode_jpeg_frames
 from detectors.types import Detector, Media, Prediction
 from neurons.wire.base import Challenge
 
-__all__ = ["Judge", "JudgesChallenges", "Outcome", "TrivialDetector", "TrivialJudge"]
+__all__ = ["Judge", "Judged", "JudgesChallenges", "Outcome", "TrivialDetector", "TrivialJudge", "Watcher"]
 
 _log = logging.getLogger(__name__)
 
 Outcome: TypeAlias = Prediction | DetectorError  # a MediaError is a DetectorError: the caller's fault
 _SERIAL_BYTES = 64 * 1024  # decoding less than this costs about as much as handing it to another thread
+
+
+Judged: TypeAlias = tuple[Challenge, Media, Prediction]
+
+Watcher = Callable[[Sequence[Judged]], None]
+"""Shown what was judged, on the inference thread before the answers leave: it hands on and returns, never raising."""
 
 
 class JudgesChallenges(Protocol):
@@ -35,10 +43,12 @@ class Judge:
     Args:
         detector: anything that predicts; CAMO in production.
         decode_threads: threads that decode one batch; decoders release the interpreter lock.
+        watchers: shown every media with what was said of it.
     """
 
-    def __init__(self, detector: Detector, *, decode_threads: int = 2) -> None:
+    def __init__(self, detector: Detector, *, decode_threads: int = 2, watchers: Sequence[Watcher] = ()) -> None:
         self._detector = detector
+        self._watchers = tuple(watchers)
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
 
     def close(self) -> None:
@@ -56,9 +66,16 @@ class Judge:
             In order, for each challenge a :class:`Prediction`, the :class:`MediaError` that says why it cannot be
             decoded, or the :class:`DetectorError` of a detector that failed on it alone.
         """
+        began = time.monotonic()
         decoded = self._decode_all(challenges)
-        good = [media for media in decoded if isinstance(media, Media)]
-        answers = iter(self._predict(good, deadline))
+        spent = (time.monotonic() - began) * 1e3
+        good = [(challenge, media) for challenge, media in zip(challenges, decoded, strict=True) if _is_media(media)]
+        outcomes = [_timed(outcome, spent) for outcome in self._predict([media for _, media in good], deadline)]
+        pairs = zip(good, outcomes, strict=True)
+        judged = [(*asked, outcome) for asked, outcome in pairs if isinstance(outcome, Prediction)]
+        for watch in self._watchers:
+            watch(judged)
+        answers = iter(outcomes)
         return [next(answers) if isinstance(media, Media) else media for media in decoded]
 
     def _decode_all(self, challenges: Sequence[Challenge]) -> list[Media | MediaError]:
@@ -82,6 +99,16 @@ class Judge:
             _log.warning("a batch of %d failed with %s; judging its items one by one", len(batch), _name(error))
             return [outcome for media in batch for outcome in self._predict([media], deadline)]
         return list(predictions)
+
+
+def _is_media(decoded: Media | MediaError) -> TypeGuard[Media]:
+    return isinstance(decoded, Media)
+
+
+def _timed(outcome: Outcome, decode_ms: float) -> Outcome:
+    if not isinstance(outcome, Prediction):
+        return outcome
+    return dataclasses.replace(outcome, stages={"decode": decode_ms, **outcome.stages})
 
 
 def _wrapped(error: Exception) -> DetectorError:
@@ -113,7 +140,7 @@ class TrivialDetector:
     """
 
     def __init__(self, probabilities: tuple[float, float, float] = (0.5, 0.5, 0.0)) -> None:
-        self._answer = Prediction(probabilities, route=("trivial",))
+        self._answer = Prediction(probabilities, route=("trivial",), detector="trivial@1.0.0")
         self.card = Card(name="trivial", version="1.0.0", architecture="trivial", provenance="none: a constant")
 
     def predict(self, batch: Sequence[Media], *, deadline: float | None = None) -> list[Prediction]:
@@ -125,7 +152,7 @@ class TrivialJudge:
     """Answers a constant without decoding anything: measures the service alone (``scripts/bench_serve.py``)."""
 
     def __init__(self, probabilities: tuple[float, float, float] = (0.5, 0.5, 0.0)) -> None:
-        self._answer = Prediction(probabilities, route=("trivial",))
+        self._answer = Prediction(probabilities, route=("trivial",), detector="trivial@1.0.0")
 
     def judge(self, challenges: Sequence[Challenge], deadline: float | None) -> list[Outcome]:
         """The constant, once per challenge."""

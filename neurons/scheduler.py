@@ -11,17 +11,19 @@ import asyncio
 import bisect
 import contextlib
 import functools
+import heapq
 import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from detectors.errors import DetectorError
 from detectors.types import Modality, Prediction
 from neurons.pipeline import JudgesChallenges, Outcome
+from neurons.service_time import ServiceTime
 from neurons.threads import THREAD
 from neurons.wire.base import Challenge, Refusal
 
@@ -29,10 +31,10 @@ __all__ = ["CallerGone", "Limits", "Overloaded", "Scheduler", "Ticket"]
 
 _log = logging.getLogger(__name__)
 
-Ticket = asyncio.Future[Outcome]
 _JOIN_S = 3.0  # for the inference thread to end, once it has nothing to do
 _RESERVE = 1.25  # an estimate of the whole queue's time is trusted to four fifths of the time there is
 _REVIEW_S = 0.02  # between two looks for who has become late through others' stake
+_REVIEW_SHARE = 0.05  # of the loop's time that such looks may take
 _WEIGHT: dict[Modality, int] = {"image": 1, "video": 4}  # a video of 24 frames costs a batch several images' time
 
 
@@ -66,35 +68,17 @@ class CallerGone(Exception):  # noqa: N818 - nobody is left to call it an error
     """The caller hung up; set on its ticket by the server."""
 
 
-class _ServiceTime:
-    """Running mean and deviation of the seconds one item takes, as in TCP's round-trip estimate (RFC 6298)."""
+class Ticket(asyncio.Future[Outcome]):
+    """What :meth:`Scheduler.submit` gives: an outcome, later, and how long it waited for its turn."""
 
-    def __init__(self) -> None:
-        self._mean: float | None = None
-        self._deviation = 0.0
-
-    def learn(self, seconds: float) -> None:
-        if self._mean is None:
-            self._mean, self._deviation = seconds, seconds / 2
-            return
-        self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
-        self._mean += (seconds - self._mean) / 8
-
-    @property
-    def typical(self) -> float:
-        """Seconds per item, on average; 0 before the first observation."""
-        return 0.0 if self._mean is None else self._mean
-
-    @property
-    def cautious(self) -> float:
-        """Seconds per item that are seldom exceeded; 0 before the first observation."""
-        return 0.0 if self._mean is None else self._mean + 2 * self._deviation
+    waited_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
 class _Entry:
     challenge: Challenge
     ticket: Ticket
+    came: float
     deadline: float
     order: tuple[float, int]  # smaller first: more stake, then earlier arrival
     trial: bool  # came while nothing ran: computed even if the estimate is against it, or no estimate ever improves
@@ -126,15 +110,17 @@ class Scheduler:
         self._judge = judge
         self._limits = limits or Limits()
         self._clock = clock
-        self._queue: list[_Entry] = []  # sorted by order; at most queue_limit long, so a list beats cleverer things
-        self._waiting: dict[Modality, int] = {"image": 0, "video": 0}  # of the queue, to reckon without walking it
-        self._service: dict[Modality, _ServiceTime] = {"image": _ServiceTime(), "video": _ServiceTime()}
+        # Sorted by order, one list a modality: who is ahead of whom, and for how long, is told by two bisections. What
+        # walks a queue costs most when it is long, and then there is no time: a burst would never be worked off.
+        self._queues: dict[Modality, list[_Entry]] = {"image": [], "video": []}
+        self._service: dict[Modality, ServiceTime] = {"image": ServiceTime(), "video": ServiceTime()}
         self._running: _Batch | None = None
         self._jobs: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dispatch_due = False
         self._review_due = False
+        self._review_at = -math.inf  # the earliest next look for the late
         self._closing = False
         self._sequence = 0
         self._idle = asyncio.Event()
@@ -142,7 +128,7 @@ class Scheduler:
     @property
     def depth(self) -> int:
         """Challenges that wait; the batch that is being computed is not counted."""
-        return len(self._queue)
+        return sum(map(len, self._queues.values()))
 
     def stop_admitting(self) -> None:
         """Refuses everything from now on; what was admitted goes on."""
@@ -169,21 +155,20 @@ class Scheduler:
         now = self._clock()
         patience = self._patience(timeout_s)
         self._sequence += 1
-        idle = self._running is None and not self._queue
-        entry = _Entry(challenge, loop.create_future(), now + patience, (-priority, self._sequence), idle)
-        position = bisect.bisect(self._queue, entry.order, key=_order)
-        self._check_room(entry, position, now)
-        if len(self._queue) >= self._limits.queue_limit:
-            self._drop(self._queue[-1], Overloaded("queue_full", "too many challenges wait", self._remaining(now)))
-        self._queue.insert(position, entry)
-        self._waiting[challenge.modality] += 1
+        idle = self._running is None and not self.depth
+        entry = _Entry(challenge, Ticket(loop=loop), now, now + patience, (-priority, self._sequence), idle)
+        ahead = {modality: bisect.bisect(queue, entry.order, key=_order) for modality, queue in self._queues.items()}
+        self._check_room(entry, ahead, now)
+        if self.depth >= self._limits.queue_limit:
+            self._drop(self._last(), Overloaded("queue_full", "too many challenges wait", self._remaining(now)))
+        self._queues[challenge.modality].insert(ahead[challenge.modality], entry)
         entry.alarm = loop.call_later(max(0.0, patience), self._overdue, entry)
         entry.ticket.add_done_callback(functools.partial(self._release, entry))
-        if position < len(self._queue) - 1 and not self._review_due:
-            # Whom the newcomer overtook may now be late: say so soon. Once for all newcomers of a moment, because it
-            # walks the queue, and a long queue is when there is no time for that.
+        if self.depth - 1 > sum(ahead.values()) and not self._review_due:
+            # Whom the newcomer overtook may now be late: say so soon. Once for all newcomers of a moment, and never
+            # so often that looking takes more than a small share of the time.
             self._review_due = True
-            loop.call_later(_REVIEW_S, self._review)
+            loop.call_later(max(_REVIEW_S, self._review_at - now), self._review)
         if self._running is None and not self._dispatch_due:
             # One turn of the loop later: what arrived in the same turn shares the batch.
             self._dispatch_due = True
@@ -196,12 +181,13 @@ class Scheduler:
         A judge that does not come back keeps its thread, a daemon (see ``neurons.miner.leave``).
         """
         self._closing = True
-        if self._queue or self._running is not None:
+        if self.depth or self._running is not None:
             self._idle.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), grace_s)
-        left = [*self._queue, *(self._running.entries if self._running is not None else ())]
-        self._queue.clear()
+        left = [*self._in_order(), *(self._running.entries if self._running is not None else ())]
+        for waiting in self._queues.values():
+            waiting.clear()
         for entry in left:
             entry.waits = False
             self._refuse(entry, Overloaded("closing", "the miner is shutting down", 10))
@@ -217,27 +203,28 @@ class Scheduler:
             return self._limits.deadline_s
         return min(self._limits.deadline_s, timeout_s - min(self._limits.margin_s, timeout_s / 2))
 
-    def _check_room(self, entry: _Entry, position: int, now: float) -> None:
-        if position >= self._limits.queue_limit:
-            raise Overloaded("queue_full", "too many challenges wait", self._backlog(len(self._queue), now))
+    def _check_room(self, entry: _Entry, ahead: Mapping[Modality, int], now: float) -> None:
+        if sum(ahead.values()) >= self._limits.queue_limit:
+            raise Overloaded("queue_full", "too many challenges wait", self._backlog(ahead, now))
         if entry.trial:
             return
-        ahead = self._backlog(position, now)
-        if now + _RESERVE * (ahead + self._cost(entry)) > entry.deadline:
-            raise Overloaded("overloaded", "the answer would be late", ahead)
+        backlog = self._backlog(ahead, now)
+        if now + _RESERVE * (backlog + self._cost(entry)) > entry.deadline:
+            raise Overloaded("overloaded", "the answer would be late", backlog)
 
     def _cost(self, entry: _Entry) -> float:
         return self._service[entry.challenge.modality].cautious
 
-    def _backlog(self, position: int, now: float) -> float:
-        """Seconds until the first `position` entries of the queue are expected to be answered."""
-        if position == len(self._queue):  # the usual case: everybody pays alike, so the newcomer is the last
-            items = sum(count * self._service[modality].cautious for modality, count in self._waiting.items())
-        else:
-            videos = sum(entry.challenge.modality == "video" for entry in self._queue[:position])
-            counts = {"image": position - videos, "video": videos}
-            items = sum(counts[modality] * service.cautious for modality, service in self._service.items())
-        return self._remaining(now) + items
+    def _backlog(self, ahead: Mapping[Modality, int], now: float) -> float:
+        """Seconds until so many of each modality are expected to be answered."""
+        return self._remaining(now) + sum(count * self._service[kind].cautious for kind, count in ahead.items())
+
+    def _in_order(self) -> Iterator[_Entry]:
+        """Everybody who waits, first in line first."""
+        return heapq.merge(*self._queues.values(), key=_order)
+
+    def _last(self) -> _Entry:
+        return max((queue[-1] for queue in self._queues.values() if queue), key=_order)
 
     def _remaining(self, now: float) -> float:
         """Seconds the running batch is expected to need still; one item's time where it has overrun."""
@@ -247,18 +234,25 @@ class Scheduler:
         return left if left > 0 else self._service[self._running.modality].cautious
 
     def _refuse_late(self, now: float) -> None:
-        """Refuses whoever cannot be answered in time behind the entries before him.
+        """Refuses whoever cannot be answered in time behind the entries before him, unless that was done just now.
 
         Reckons with the typical time, where admission reckons with the cautious one: what was admitted is given up
-        when it is lost, not when it has become less certain.
+        when it is lost, not when it has become less certain. Nobody depends on it: who is late all the same is refused
+        when his turn comes or his deadline is over.
         """
-        ahead = self._remaining(now)
-        for entry in list(self._queue):
-            cost = self._service[entry.challenge.modality].typical
-            if not entry.trial and now + ahead + cost > entry.deadline:
+        if now < self._review_at:
+            return
+        began, ahead = time.perf_counter(), self._remaining(now)
+        for entry in list(self._in_order()):
+            if self._is_lost(entry, now + ahead):
                 self._drop(entry, Overloaded("overloaded", "the answer would be late", ahead))
             else:
-                ahead += cost
+                ahead += self._service[entry.challenge.modality].typical
+        self._review_at = now + (time.perf_counter() - began) / _REVIEW_SHARE
+
+    def _is_lost(self, entry: _Entry, turn: float) -> bool:
+        """Whether an entry whose turn comes at `turn` will be late."""
+        return not entry.trial and turn + self._service[entry.challenge.modality].typical > entry.deadline
 
     @staticmethod
     def _refuse(entry: _Entry, refusal: Refusal) -> None:
@@ -272,8 +266,8 @@ class Scheduler:
 
     def _leave(self, entry: _Entry) -> None:
         entry.waits = False
-        self._queue.remove(entry)
-        self._waiting[entry.challenge.modality] -= 1
+        queue = self._queues[entry.challenge.modality]
+        del queue[bisect.bisect_left(queue, entry.order, key=_order)]
 
     def _overdue(self, entry: _Entry) -> None:
         """The deadline itself: whatever the estimates said, the caller hears from us now."""
@@ -300,41 +294,53 @@ class Scheduler:
             return
         now = self._clock()
         self._refuse_late(now)
-        # Tickets that are done leave the queue one turn of the loop later, so the queue may still hold some.
-        waiting = [entry for entry in self._queue if not entry.ticket.done()]
-        if not waiting:
+        batch = self._next_batch(now)
+        if batch is None:
             self._idle.set()
             return
-        batch = self._running = self._next_batch(waiting, now)
-        chosen = set(map(id, batch.entries))
-        self._queue = [entry for entry in self._queue if id(entry) not in chosen]
-        self._waiting[batch.modality] -= len(batch.entries)
+        self._running = batch
         for entry in batch.entries:
             entry.waits = False
+            entry.ticket.waited_s = now - entry.came
         if self._worker is None:
             # A daemon: a judge that hangs must not keep the process from exiting after the grace period.
             self._worker = threading.Thread(target=self._work, name=THREAD, daemon=True)
             self._worker.start()
         self._jobs.put(batch)
 
-    def _next_batch(self, waiting: list[_Entry], now: float) -> _Batch:
-        """The first in line and whoever of the same kind can come along without making anybody late."""
-        modality = waiting[0].challenge.modality
-        cost = self._service[modality].cautious
+    def _next_batch(self, now: float) -> _Batch | None:
+        """Takes the first in line out of the queue, and whoever of his kind can come along and makes nobody late."""
+        first = self._first(now)
+        if first is None:
+            return None
+        modality = first.challenge.modality
+        queue, cost = self._queues[modality], self._service[modality].cautious
         most = max(1, self._limits.max_batch // _WEIGHT[modality])
         entries: list[_Entry] = []
         deadline = math.inf
-        for entry in waiting:
-            if entry.challenge.modality != modality:
-                continue
+        while queue and len(entries) < most:
+            entry = queue[0]
             earliest = min(deadline, entry.deadline)
             if entries and now + cost * (len(entries) + 1) > earliest:
                 break
-            entries.append(entry)
-            deadline = earliest
-            if len(entries) == most:
-                break
+            del queue[0]
+            if not entry.ticket.done():
+                entries.append(entry)
+                deadline = earliest
+            entry.waits = False
         return _Batch(entries, modality, now, now + cost * len(entries), deadline)
+
+    def _first(self, now: float) -> _Entry | None:
+        """The first in line who is still waited for and not lost; those before him leave the queue."""
+        while heads := [queue[0] for queue in self._queues.values() if queue]:
+            entry = min(heads, key=_order)
+            if entry.ticket.done():  # it leaves by itself one turn of the loop later
+                self._leave(entry)
+            elif self._is_lost(entry, now):
+                self._drop(entry, Overloaded("overloaded", "the answer would be late", 0.0))
+            else:
+                return entry
+        return None
 
     def _work(self) -> None:
         """The worker thread: judges batch after batch until it is handed None."""

@@ -7,19 +7,21 @@ everything else that happens here. A stranger learns nothing: no route list, no 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from detectors.errors import DetectorError, MediaError, MediaReason
 from detectors.types import Prediction
 from neurons.access import Decision
+from neurons.bodies import BodyLimits, Budget, Gone, Receive, Share, read_body, too_many
 from neurons.gate import Gate
 from neurons.limits import RateLimited, RateLimits
 from neurons.scheduler import CallerGone, Overloaded, Scheduler, Ticket
+from neurons.seen import ANSWERED, Observer, Trace, log_seen, tier_of
 from neurons.wire.base import Caller, Challenge, Refusal, Request, Response, Wire
 from neurons.wire.routes import (
     INFO,
@@ -32,41 +34,17 @@ from neurons.wire.routes import (
     wire_name,
 )
 
-__all__ = ["App", "BodyLimits", "build_app"]
+__all__ = ["App", "build_app"]
 
 _log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _CHALLENGES = frozenset((*SYNAPSES, *RAW, SEGMENT))
 _INLINE_BYTES = 256 * 1024  # below this, checking and unpacking a body takes well under a millisecond
 _DRAIN_S = 2.0  # how long the rest of a refused body is read, so that its sender sees the refusal, not a reset
-_SMALL_BODY = 1024 * 1024
-_CHUNK_OVERHEAD = 256  # what a held chunk costs beside its bytes: a body of one-byte chunks is not a cheap way in
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """What requests may cost before anything is known of them.
-
-    Attributes:
-        max_body_bytes: of one body; more is 413.
-        max_buffered_bytes: of all bodies held at once; more is 503.
-        body_timeout_s: from the headers to the end of the body; later is 408.
-        max_in_flight: requests between a complete body and the answer; more is 503.
-    """
-
-    max_body_bytes: int = 32 * 1024 * 1024
-    max_buffered_bytes: int = 512 * 1024 * 1024
-    body_timeout_s: float = 10.0
-    max_in_flight: int = 1024
-
-
-class _Gone(Exception):  # noqa: N818 - nobody is left to answer
-    """The peer closed the connection before its request was complete."""
 
 
 def build_app(
@@ -78,6 +56,7 @@ def build_app(
     uid: int | None = None,
     limits: BodyLimits | None = None,
     rates: RateLimits | None = None,
+    observers: Sequence[Observer] = (),
 ) -> App:
     """Puts the application together.
 
@@ -87,10 +66,12 @@ def build_app(
         scheduler: takes the challenges; the application closes it when the server shuts down.
         hotkey: our ss58 address, for ``GET /miner_info``.
         uid: our number in the subnet, None where it is unknown.
-        limits: see :class:`BodyLimits`.
+        limits: see :class:`~neurons.bodies.BodyLimits`.
         rates: see :class:`~neurons.limits.RateLimits`.
+        observers: told of every request to a challenge path once it has ended, after the log.
     """
-    return App(wires, Gate(access, rates), scheduler, hotkey=hotkey, uid=uid, limits=limits or BodyLimits())
+    gate, limits = Gate(access, rates), limits or BodyLimits()
+    return App(wires, gate, scheduler, hotkey=hotkey, uid=uid, limits=limits, observers=(log_seen, *observers))
 
 
 class App:
@@ -105,6 +86,7 @@ class App:
         hotkey: str,
         uid: int | None,
         limits: BodyLimits,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._wires = wires
         self._gate = gate
@@ -114,7 +96,13 @@ class App:
         self._info = miner_info_response(hotkey, uid)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="unpack")
         self._in_flight = 0
-        self._budget = _Budget(limits.max_buffered_bytes)
+        self._budget = Budget(limits.max_buffered_bytes)
+        self._observers = tuple(observers)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests between a complete body and the answer."""
+        return self._in_flight
 
     def renumber(self, uid: int | None) -> None:
         """Says from now on that `uid` is our number in the subnet: it changes when the hotkey registers again."""
@@ -165,95 +153,52 @@ class App:
             return _refused(wire, refusal, head)
 
     async def _post(self, head: Request, receive: Receive, send: Send) -> None:
-        started = time.monotonic()
         wire = self._wires[wire_name(head.headers)]
-        share = _Share(self._budget)
+        share = Share(self._budget)
+        trace = Trace(wire.name, head.path, head.received_ns)
         early: Response | None = None
         try:
             self._gate.knock(head.client)
             foreseen = self._gate.foresee(wire, head)
-            body = await self._body(head.headers, receive, share if foreseen is None else None)
+            if self._in_flight >= self._limits.max_in_flight:
+                raise too_many()
+            body = await read_body(head.headers, receive, share if foreseen is None else None, self._limits)
+            trace.stage("body", trace.started)
             if foreseen is not None:
-                await _send(send, _refused(wire, foreseen, head))
+                await _send(send, _refused(wire, foreseen, head, trace))
                 return
             request = Request(head.method, head.target, head.headers, body, head.received_ns, head.client)
             if self._in_flight >= self._limits.max_in_flight:
-                await _send(send, _refused(wire, _too_many(), request))
+                await _send(send, _refused(wire, too_many(), request, trace))
                 return
             # Only who has sent everything takes one of these places: a slow body must not keep others out.
             self._in_flight += 1
             try:
-                await _send(send, await self._answer(wire, request, receive, started))
+                await _send(send, await self._answer(wire, request, receive, trace))
             finally:
                 self._in_flight -= 1
         except Refusal as refusal:
-            early = _refused(wire, refusal, head)
-        except (_Gone, CallerGone):
+            early = _refused(wire, refusal, head, trace)
+        except (Gone, CallerGone):
             _log.debug("the caller hung up")
         except Exception:  # noqa: BLE001 - the request's edge: a bug costs this request, not the server
-            _log.exception("a request failed")
+            _log.exception("a request failed", extra={"request": trace.id})
+            trace.outcome, trace.status = "bug", 500
             await _send(send, json_response(500, {"message": "internal error"}), close=True)
         finally:
             share.release()
+            trace.end(self._observers)
         if early is not None:
             await _refuse_early(receive, send, early)
 
-    async def _body(self, headers: Mapping[str, str], receive: Receive, share: _Share | None) -> bytes:
-        """Reads the body within all limits.
-
-        Args:
-            headers: of the request.
-            receive: gives the body's chunks.
-            share: what the request may hold of the budget. None drops what is read: a request whose refusal is
-                settled costs no memory, and its connection can be used again.
-
-        Raises:
-            Refusal: 413, 408 or 503; the body has not been read to its end.
-            _Gone: the peer closed the connection.
-        """
-        limits = self._limits
-        if self._in_flight >= limits.max_in_flight:
-            raise _too_many()
-        declared = headers.get("content-length", "0")
-        if declared.isascii() and declared.isdigit() and int(declared) > limits.max_body_bytes:
-            raise Refusal(413, "too_large", f"the body may have {limits.max_body_bytes} bytes")
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(limits.body_timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _Gone
-                    chunk: bytes = message.get("body", b"")
-                    if chunk:
-                        size += len(chunk)
-                        if size > limits.max_body_bytes:
-                            raise Refusal(413, "too_large", f"the body may have {limits.max_body_bytes} bytes")
-                        if share is not None:
-                            share.take(len(chunk) + _CHUNK_OVERHEAD)
-                            chunks.append(chunk)
-                    if not message.get("more_body", False):
-                        break
-        except TimeoutError:
-            raise Refusal(408, "slow_body", f"the body took longer than {limits.body_timeout_s:g} s") from None
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-    async def _answer(self, wire: Wire, request: Request, receive: Receive, started: float) -> Response:
+    async def _answer(self, wire: Wire, request: Request, receive: Receive, trace: Trace) -> Response:
         """The answer to a complete request.
 
         Raises:
             CallerGone: the peer closed the connection while its challenge waited.
         """
         try:
-            # A video synapse is a zlib stream: how much there is to do shows only when it is done.
-            if len(request.body) <= _INLINE_BYTES and SYNAPSES.get(request.path) != "video":
-                challenge, caller, priority = self._unpack(wire, request)
-            else:
-                loop = asyncio.get_running_loop()
-                challenge, caller, priority = await loop.run_in_executor(self._pool, self._unpack, wire, request)
-            spent = time.monotonic() - started
-            timeout_s = None if caller.timeout_s is None else caller.timeout_s - spent
+            challenge, timeout_s, priority = await self._unpacked(wire, request, trace)
             ticket = self._scheduler.submit(challenge, priority=priority, timeout_s=timeout_s)
             watch = asyncio.ensure_future(_watch(receive, ticket))
             try:
@@ -262,52 +207,41 @@ class App:
                 # After the answer the watch ends by itself; cancelling it is for the ways out that send none.
                 if not ticket.done():
                     watch.cancel()
-            if isinstance(outcome, Prediction):
-                return wire.encode(outcome, challenge, request, time.monotonic() - started)
-            raise _refusal_of(outcome)
+            trace.stages["queue"] = ticket.waited_s * 1e3
+            if not isinstance(outcome, Prediction):
+                raise _refusal_of(outcome)
+            trace.stages.update(outcome.stages)
+            trace.prediction, trace.outcome, trace.status = outcome, ANSWERED, 200
+            response = wire.encode(outcome, challenge, request, time.monotonic() - trace.started)
+            return _with_weights(response, outcome) if _log.isEnabledFor(logging.DEBUG) else response
         except Refusal as refusal:
             if _log.isEnabledFor(logging.DEBUG):
                 _log.debug("refused %s on %s: %s", refusal.reason, wire.name, refusal.detail)
-            return _refused(wire, refusal, request)
+            return _refused(wire, refusal, request, trace)
 
-    def _unpack(self, wire: Wire, request: Request) -> tuple[Challenge, Caller, float]:
+    async def _unpacked(self, wire: Wire, request: Request, trace: Trace) -> tuple[Challenge, float | None, float]:
+        """The challenge, how long its caller still waits (None: it does not say), and its priority."""
+        began = time.monotonic()
+        # A video synapse is a zlib stream: how much there is to do shows only when it is done.
+        if len(request.body) <= _INLINE_BYTES and SYNAPSES.get(request.path) != "video":
+            challenge, caller, decision = self._unpack(wire, request)
+        else:
+            loop = asyncio.get_running_loop()
+            challenge, caller, decision = await loop.run_in_executor(self._pool, self._unpack, wire, request)
+        trace.hotkey, trace.tier = caller.hotkey, tier_of(decision.reason)
+        trace.modality, trace.label = challenge.modality, challenge.testnet_label
+        spent = trace.stage("verify", began) - trace.started
+        timeout_s = None if caller.timeout_s is None else caller.timeout_s - spent
+        return dataclasses.replace(challenge, id=trace.id), timeout_s, decision.priority
+
+    def _unpack(self, wire: Wire, request: Request) -> tuple[Challenge, Caller, Decision]:
         """Who asks, may they, what do they ask: everything between the body and the queue. Any thread.
 
         Raises:
             Refusal: one of the three went wrong.
         """
-        caller, priority = self._gate.admit(wire, request)
-        return wire.decode(request), caller, priority
-
-
-class _Budget:
-    """Bytes of request bodies held at once, over all requests."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-
-
-class _Share:
-    """What one request holds of the budget."""
-
-    def __init__(self, budget: _Budget) -> None:
-        self._budget = budget
-        self._held = 0
-
-    def take(self, count: int) -> None:
-        """Counts more bytes, or refuses them. A quarter is kept for small bodies: large ones cannot shut them out."""
-        limit = self._budget.limit
-        if self._held + count > _SMALL_BODY:
-            limit = limit * 3 // 4
-        if self._budget.used + count > limit:
-            raise Overloaded("buffers", "too many large requests at once", 1)
-        self._budget.used += count
-        self._held += count
-
-    def release(self) -> None:
-        self._budget.used -= self._held
-        self._held = 0
+        caller, decision = self._gate.admit(wire, request)
+        return wire.decode(request), caller, decision
 
 
 def _head(scope: Scope) -> Request:
@@ -333,10 +267,6 @@ async def _watch(receive: Receive, ticket: Ticket) -> None:
         ticket.set_exception(CallerGone())
 
 
-def _too_many() -> Overloaded:
-    return Overloaded("in_flight", "too many requests at once", 1)
-
-
 def _refusal_of(error: DetectorError) -> Refusal:
     """The caller's fault is a 4xx that names the reason, ours a 500 that names nothing."""
     if isinstance(error, MediaError):
@@ -345,12 +275,20 @@ def _refusal_of(error: DetectorError) -> Refusal:
     return Refusal(500, "detector", "the detector failed on this media")
 
 
-def _refused(wire: Wire, refusal: Refusal, request: Request) -> Response:
+def _refused(wire: Wire, refusal: Refusal, request: Request, trace: Trace | None = None) -> Response:
+    if trace is not None:
+        trace.outcome, trace.status = refusal.reason, refusal.status
     response = wire.refuse(refusal, request)
     if isinstance(refusal, Overloaded | RateLimited):
         headers = {**response.headers, "retry-after": str(refusal.retry_after_s)}
         return Response(response.status, response.body, headers)
     return response
+
+
+def _with_weights(response: Response, prediction: Prediction) -> Response:
+    """Says what gave the answer: the detector as a whole, then the weights that took part."""
+    keys = dict.fromkeys((prediction.detector, *prediction.weights.values()))
+    return Response(response.status, response.body, {**response.headers, "x-weights": " ".join(filter(None, keys))})
 
 
 async def _send(send: Send, response: Response, *, close: bool = False, more: bool = False) -> None:

@@ -182,6 +182,7 @@ class NeuralDetector:
             milliseconds=milliseconds,
             weights={name: self._card.key},
             partial=partial,
+            detector=self._card.key,
         )
 
     def _starts(self, count: int) -> range:

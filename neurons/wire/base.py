@@ -81,6 +81,8 @@ class Challenge:
         answer: whether the caller reads a float or a three-vector.
         testnet_label: the truth where a test network sends it along, else None. For statistics only.
         echo: what the wire must send back beside the prediction (Dendrite: the synapse without its media).
+        wants: a prediction, or a mask of what in the image is fake (Epistula's ``/segment_image``).
+        id: of the request, given by the server; see :func:`neurons.seen.new_id`.
     """
 
     modality: Modality
@@ -89,6 +91,8 @@ class Challenge:
     answer: Answer
     testnet_label: int | None = None
     echo: Mapping[str, Any] = field(default_factory=dict)
+    wants: Literal["prediction", "mask"] = "prediction"
+    id: str = ""
 
 
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of ours

@@ -18,11 +18,12 @@ from PIL import Image
 from detectors.types import Modality, Prediction
 from neurons import keys, wire
 from neurons.access import AccessRules, Standing, decide
+from neurons.bodies import BodyLimits
 from neurons.httpd import Listen, serving
 from neurons.limits import RateLimits
 from neurons.pipeline import Judge, JudgesChallenges, Outcome, TrivialDetector
 from neurons.scheduler import Limits, Scheduler
-from neurons.server import BodyLimits, build_app
+from neurons.server import build_app
 from neurons.wire.base import Challenge, Request, Wire
 from neurons.wire.client import challenge_request
 from tests.detectors.fixtures_media import png_header

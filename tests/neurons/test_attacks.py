@@ -16,10 +16,10 @@ import pytest
 
 from detectors.types import Prediction
 from neurons.access import AccessRules, Standing
+from neurons.bodies import BodyLimits
 from neurons.httpd import Listen
 from neurons.pipeline import Outcome
 from neurons.scheduler import Limits
-from neurons.server import BodyLimits
 from neurons.wire import build
 from neurons.wire.base import Challenge, Request
 from neurons.wire.client import WIRES

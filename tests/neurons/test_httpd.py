@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import socket
 import time
 
 import aiohttp
 import pytest
+import uvloop
 
+from neurons.bodies import BodyLimits
 from neurons.httpd import Listen
-from neurons.server import BodyLimits
+from neurons.pipeline import TrivialJudge
 from neurons.wire.client import WIRES
 from tests.neurons.loopback import (
     Client,
     Held,
+    P,
     against,
     ask,
     closed_within,
@@ -86,6 +90,34 @@ def test_a_body_that_does_not_come_gets_408() -> None:
         writer.close()
 
     against(body, limits=BodyLimits(body_timeout_s=0.3))
+
+
+def test_headers_that_arrived_while_the_loop_was_busy_are_not_late() -> None:
+    """A miner that computes too long on its loop must not take its own standstill for a silent caller's."""
+
+    async def body() -> None:
+        async with served(TrivialJudge(P), listen=Listen(header_timeout_s=0.2)) as client:
+            half, rest = plain(ask("epistula")).split(b"\r\n", 1)
+            loop = asyncio.get_running_loop()
+            ring, bell = socket.socketpair()
+            with ring, bell, socket.create_connection((client.ip, client.port)) as caller:
+
+                def stand_still() -> None:
+                    loop.remove_reader(bell)
+                    caller.sendall(b"\r\n" + rest)  # too late for this round of the loop
+                    time.sleep(0.3)
+
+                loop.add_reader(bell, stand_still)
+                caller.sendall(half)
+                await asyncio.sleep(0.05)  # the server has it, and its clock runs
+                ring.send(b"!")
+                await asyncio.sleep(0)
+                caller.setblocking(False)
+                answer = await asyncio.wait_for(loop.sock_recv(caller, 65536), 5)
+                assert answer.startswith(b"HTTP/1.1 200")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in production: timers come before sockets
+        runner.run(body())
 
 
 @pytest.mark.parametrize(

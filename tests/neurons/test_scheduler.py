@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -354,3 +354,66 @@ def test_closing_an_idle_scheduler_takes_no_time() -> None:
     before = time.monotonic()
     run(lambda scheduler, judge: settle(0))
     assert time.monotonic() - before < 1
+
+
+def test_a_long_queue_is_not_walked_for_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever costs more the longer the queue is keeps a burst from being worked off, for as long as load lasts."""
+    walks = 0
+    whole = Scheduler._in_order
+
+    def counted(scheduler: Scheduler) -> Iterator[Any]:
+        nonlocal walks
+        walks += 1
+        return whole(scheduler)
+
+    monkeypatch.setattr(Scheduler, "_in_order", counted)
+    now = 1000.0
+
+    async def inner() -> None:
+        recorder = Recorder(held=True)
+        scheduler = Scheduler(recorder, Limits(max_batch=4), clock=lambda: now)  # no time passes: one look is enough
+        tickets = [scheduler.submit(image(str(i)), priority=i % 7) for i in range(400)]
+        recorder.go.set()
+        assert await asyncio.gather(*tickets) == [ANSWER] * 400
+        assert len(recorder.batches) >= 100
+        await scheduler.aclose(5)
+
+    asyncio.run(inner())
+    assert walks <= 3  # at the first batch, for the overtaken, and at the end
+
+
+def test_stake_orders_images_and_videos_alike_and_tickets_tell_how_long_they_waited() -> None:
+    async def body(scheduler: Scheduler, judge: Recorder) -> None:
+        running = scheduler.submit(image("running"))
+        await settle()
+        line = [
+            scheduler.submit(video("poor"), priority=1),
+            scheduler.submit(image("rich"), priority=9),
+            scheduler.submit(image("middling"), priority=5),
+            scheduler.submit(video("rich"), priority=7),
+        ]
+        assert scheduler.depth == 4
+        await settle()
+        judge.go.set()
+        await asyncio.gather(running, *line)
+        assert judge.batches == [[b"running"], [b"rich"], [b"rich"], [b"middling"], [b"poor"]]
+        assert running.waited_s < 0.03 <= min(ticket.waited_s for ticket in line)
+
+    run(body, Recorder(held=True), Limits(max_batch=1))
+
+
+def test_a_full_queue_drops_the_poorest_of_either_modality() -> None:
+    async def body(scheduler: Scheduler, judge: Recorder) -> None:
+        running = scheduler.submit(image("running"))
+        await settle()
+        poor_video = scheduler.submit(video("poor"), priority=1)
+        middling = scheduler.submit(image("middling"), priority=5)
+        rich = scheduler.submit(image("rich"), priority=9)
+        assert (await refusal(poor_video)).reason == "queue_full"
+        with pytest.raises(Overloaded) as caught:
+            scheduler.submit(image("poorest"), priority=0)
+        assert caught.value.reason == "queue_full"
+        judge.go.set()
+        assert list(await asyncio.gather(running, middling, rich)) == [ANSWER] * 3
+
+    run(body, Recorder(held=True), Limits(queue_limit=2))

@@ -16,9 +16,9 @@ import pytest
 
 from detectors.types import Modality
 from neurons.access import AccessRules
+from neurons.bodies import BodyLimits
 from neurons.pipeline import Outcome
 from neurons.scheduler import Limits
-from neurons.server import BodyLimits
 from neurons.wire import dendrite
 from neurons.wire.base import Challenge, Request
 from neurons.wire.bodies import synapse_challenge

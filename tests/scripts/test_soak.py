@@ -60,8 +60,8 @@ def test_attacks_get_what_is_foreseen_and_a_weak_server_is_found_out() -> None:
         # A body that this server takes, and then waits for: told as too slow where "too large" was foreseen.
         assert "oversized: 408" in (await hostile(2**20)).tried.unexpected
 
+    from neurons.bodies import BodyLimits  # noqa: PLC0415
     from neurons.httpd import Listen  # noqa: PLC0415
-    from neurons.server import BodyLimits  # noqa: PLC0415
 
     against(attack, listen=Listen(header_timeout_s=0.5), limits=BodyLimits(body_timeout_s=0.5))
 

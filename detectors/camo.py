@@ -16,17 +16,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from detectors import merge
-from detectors.camo_config import GENERAL, CamoConfig, ExpertConfig
+from detectors.camo_config import GENERAL, CamoConfig
 from detectors.card import Card
 from detectors.costs import Costs
 from detectors.errors import ConfigError, PredictionError
-from detectors.gates.base import Gate
+from detectors.gates.base import Gate, Gated
 from detectors.sampling import middle_indices
 from detectors.types import U8, Media, Prediction
 
@@ -96,8 +97,10 @@ class Camo:
         if not any(not config.experts[name].needs for name in self._for("image")):
             raise ConfigError("no image expert with `content: general` and `gate: null`; a clip network judges videos")
         keys = {name: expert.card.key for name, expert in self._experts.items()}
-        digest = hashlib.sha256((config.model_dump_json() + repr(sorted(keys.items()))).encode()).hexdigest()
-        options = {"merge": config.merge, "experts": keys, "gates": sorted(config.gates)}
+        looking = {name: getattr(gate, "weights", "") for name, gate in self._gates.items()}  # empty: a gate of code
+        versions = [*sorted(keys.items()), *((f"gate:{name}", key) for name, key in sorted(looking.items()) if key)]
+        digest = hashlib.sha256((config.model_dump_json() + repr(versions)).encode()).hexdigest()
+        options = {"merge": config.merge, "experts": keys, "gates": looking}
         self._card = Card(name="camo", version=digest[:12], architecture="camo", options=options)
 
     @property
@@ -114,6 +117,11 @@ class Camo:
     def costs(self) -> dict[str, float]:
         """Milliseconds an item, by expert and ``gate:NAME``: measured, or budgeted where nothing was yet."""
         return self._costs.snapshot()
+
+    @property
+    def experts(self) -> Mapping[str, Expert]:
+        """By the names in the config."""
+        return MappingProxyType(self._experts)
 
     def configured(self, config: CamoConfig) -> Camo:
         """The same experts and gates under another configuration of the same names."""
@@ -152,9 +160,12 @@ class Camo:
 
     # Who sees what
 
+    def looked_at(self, media: Media) -> list[int]:
+        """Indices of the frames that gates and image experts are shown."""
+        return middle_indices(len(media.frames), self.config.video.frames)
+
     def _frames(self, media: Media) -> list[U8]:
-        frames = media.frames
-        return [frames[i] for i in middle_indices(len(frames), self.config.video.frames)]
+        return [media.frames[i] for i in self.looked_at(media)]
 
     def _for(self, modality: str) -> list[str]:
         """The experts of a modality, in the config's order."""
@@ -178,9 +189,6 @@ class Camo:
     def _items(self, name: str, case: _Case) -> int:
         return 1 if self._is_clip(name) else len(self._views(name, case))
 
-    def _weight(self, part: ExpertConfig, case: _Case) -> float:
-        return part.weight if case.media.modality == "image" or part.video_weight is None else part.video_weight
-
     # Gates
 
     def _look(self, cases: Sequence[_Case], end: float | None) -> None:
@@ -197,22 +205,30 @@ class Camo:
                 self._look_with(name, cases)
 
     def _look_with(self, name: str, cases: Sequence[_Case], *, measured: bool = True) -> None:
-        gate, most = self._gates[name], self.config.video.gate_frames
-        looks = 0
         with self._gate_lock:  # a gate is called from one thread at a time
             started = time.perf_counter()
             for case in cases:
-                picked = (
-                    case.frames if most is None else [case.frames[i] for i in middle_indices(len(case.frames), most)]
-                )
-                found = [gated.pixels for gated in map(gate, picked) if gated is not None]
-                looks += len(picked)
-                if found and len(found) >= self.config.video.gate_share * len(picked):
-                    case.views[name] = found
+                if found := self._found(name, case.frames):
+                    case.views[name] = [gated.pixels for gated in found.values()]
             elapsed = time.perf_counter() - started
         _spend(cases, f"gate:{name}", elapsed)
         if measured:
-            self._costs.record(f"gate:{name}", looks, elapsed)
+            self._costs.record(f"gate:{name}", sum(len(self._picked(case.frames)) for case in cases), elapsed)
+
+    def _picked(self, frames: Sequence[U8]) -> list[int]:
+        most = self.config.video.gate_frames
+        return middle_indices(len(frames), len(frames) if most is None else most)
+
+    def _found(self, name: str, frames: Sequence[U8]) -> dict[int, Gated]:
+        picked, gate = self._picked(frames), self._gates[name]
+        found = {i: gated for i in picked if (gated := gate(frames[i])) is not None}
+        return found if len(found) >= self.config.video.gate_share * len(picked) else {}
+
+    def found(self, name: str, media: Media) -> dict[int, Gated]:
+        """What a gate finds in a media, by index of the frame; empty where it does not count as fired."""
+        with self._gate_lock:
+            found = self._found(name, self._frames(media))
+        return {self.looked_at(media)[i]: gated for i, gated in found.items()}
 
     # Experts
 
@@ -232,7 +248,7 @@ class Camo:
                 self._run(name, jobs[name])
 
     def _worth(self, name: str, cases: Sequence[_Case]) -> float:
-        weight = sum(self._weight(self.config.experts[name], case) for case in cases)
+        weight = sum(self.config.experts[name].weight_in(case.media.modality) for case in cases)
         return weight / max(self._estimate(name, cases), 1e-6)
 
     def _estimate(self, name: str, cases: Sequence[_Case]) -> float:
@@ -330,8 +346,8 @@ class Camo:
         if self.config.merge == "max":
             p_fake = merge.maximum(experts)
         else:
-            weights = {name: self._weight(self.config.experts[name], case) for name in names}
             modality = case.media.modality
+            weights = {name: self.config.experts[name].weight_in(modality) for name in names}
             curve, spread = self.config.curve(modality, case.views), self.config.spread(modality)
             p_fake = merge.learned(logits, weights, curve, spread=spread)
         share = merge.leading_share(p_fake, self._semisynthetic(case))
@@ -356,10 +372,8 @@ class Camo:
     def _semisynthetic(self, case: _Case) -> float:
         """The experts' own shares, by their weight in the merge; where none tells, what the configuration says."""
         if case.shares:
-            weights = {name: self._weight(self.config.experts[name], case) for name in case.shares}
-            total = sum(weights.values())
-            even = total <= 0.0
-            said = ((1.0 / len(weights) if even else weights[n] / total) * s for n, s in case.shares.items())
+            parts = {name: self.config.experts[name].weight_in(case.media.modality) for name in case.shares}
+            said = (part * case.shares[name] for name, part in merge.shares(parts).items())
             return min(1.0, max(0.0, sum(said)))
         shares = self.config.semisynthetic
         fired = [shares[name] for name in case.views if name in shares]

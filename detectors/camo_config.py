@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detectors.curve import Curve
 from detectors.errors import ConfigError
@@ -30,10 +31,22 @@ __all__ = [
 GENERAL = "general"
 """The content that is always there."""
 
+_BINS = 10
+_IDENTITY = Curve()
+_SUM_TOLERANCE = 1e-3  # shares are written with a few digits
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _whole(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if len(shares) != _BINS or abs(math.fsum(shares) - 1.0) > _SUM_TOLERANCE:
+        raise ValueError(f"must be {_BINS} shares that sum to 1, not {len(shares)} that sum to {math.fsum(shares):.4f}")
+    return shares
+
+
+_Shares = Annotated[tuple[_Share, ...], AfterValidator(_whole)]
 _Slope = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
@@ -107,9 +120,17 @@ class ExpertConfig(_Strict):
 
     def calibrated(self, logit: float, modality: Modality) -> float:
         """The logit that enters the merge."""
+        return float(self.curve(modality).logits(logit))
+
+    def curve(self, modality: Modality) -> Curve:
+        """From its logit to the one that enters the merge."""
         video = modality == "video" and self.video_calibration is not None
         found = self.video_calibration if video else self.calibration
-        return logit if found is None else float(found.curve.logits(logit))
+        return _IDENTITY if found is None else found.curve
+
+    def weight_in(self, modality: Modality) -> float:
+        """Its weight in the merge of a modality."""
+        return self.weight if modality == "image" or self.video_weight is None else self.video_weight
 
 
 class VideoConfig(_Strict):
@@ -168,6 +189,8 @@ class CamoConfig(_Strict):
         semisynthetic: by content, the share of P(fake) given to "semi-synthetic"; where several gates fired the
             largest. Nothing said means none.
         video, deadline: see there.
+        reference: by modality, the shares of answers on held-out media in ten equal bins of P(fake), for telling drift
+            (``scripts/reference.py``). Changes no answer, so it is no part of what the card's version is made of.
     """
 
     merge: Rule = "learned"
@@ -181,6 +204,7 @@ class CamoConfig(_Strict):
     semisynthetic: dict[str, _Share] = Field(default_factory=dict)
     video: VideoConfig = VideoConfig()
     deadline: DeadlineConfig = DeadlineConfig()
+    reference: dict[Modality, _Shares] = Field(default_factory=dict, exclude=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,7 @@ def load(
     device: str = "cpu",
     merge: str | None = None,
     threads: int | None = None,
-    weights: Path | None = None,
+    weights: Path | Store | None = None,
 ) -> Camo:
     """Builds the gating network.
 
@@ -41,7 +41,7 @@ def load(
         device: where the experts run.
         merge: overrides the configuration's ``merge``.
         threads: of torch, process-wide; None leaves them.
-        weights: the weights folder; default ``weights/``.
+        weights: the weights folder, or a store that reads one in its own way; default ``weights/``.
 
     Raises:
         ConfigError: the configuration is wrong, or names weights, a gate or a gate's option that do not exist.
@@ -57,7 +57,7 @@ def load(
         if threads < 1:
             raise ConfigError(f"threads must be at least 1, not {threads}")
         torch.set_num_threads(threads)
-    store = Store(weights or paths.weights())
+    store = weights if isinstance(weights, Store) else Store(weights or paths.weights())
     gates = {name: _gate(name, options, store, path.name) for name, options in config.gates.items()}
     return Camo(config, _experts(config, store, device, path.name), gates)
 

@@ -96,6 +96,14 @@ class Card:
         """File name without suffix, ``NAME-VERSION``."""
         return f"{self.name}-{self.version}"
 
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """``NAME@VERSION`` by expert and ``gate:NAME``, where this is CAMO's card; of another detector, its own."""
+        experts, gates = self.options.get("experts"), self.options.get("gates")
+        if not isinstance(experts, Mapping) or not isinstance(gates, Mapping):
+            return {self.name: self.key}
+        return {**experts, **{f"gate:{name}": key for name, key in gates.items() if key}}
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
 

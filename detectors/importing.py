@@ -45,7 +45,7 @@ class ImportReport:
     """What an import found.
 
     Attributes:
-        source: name of the file.
+        source: name of the file, or what the caller calls it.
         source_sha256: of the file, hex.
         layout: how the tensors were reached, e.g. ``"['model'] without 'module.'"``; ``"state dict"`` for a raw one.
         loaded: tensors taken over.
@@ -102,6 +102,7 @@ def import_weights(
     options: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
+    source: str | None = None,
 ) -> ImportReport:
     """Brings a checkpoint into a store. Does not activate it.
 
@@ -115,6 +116,7 @@ def import_weights(
         options: constructor options that replace single ones of the preset, e.g. ``{"specific_task_number": 2}``.
         dtype: on disk, see :meth:`Store.save`.
         overwrite: see :meth:`Store.save`.
+        source: what the card's origin calls the file, e.g. a repository with its revision; its name unless given.
 
     Returns:
         The report, with the stored card.
@@ -129,12 +131,12 @@ def import_weights(
     network = registry.build(card)
     stripped, tensors = _fit_keys(type(network), tensors, set(network.state_dict()))
     layout = " without ".join(part for part in (wrapper, stripped and repr(stripped)) if part) or "state dict"
-    report = _compare(network, tensors, ImportReport(path.name, hashlib.sha256(data).hexdigest(), layout, 0))
+    report = _compare(network, tensors, ImportReport(source or path.name, hashlib.sha256(data).hexdigest(), layout, 0))
     if not report.fits:
         raise KeysRefusedError(report, card.key)
     taken = {k: v for k, v in tensors.items() if k not in report.ignored}
     network.load_state_dict(network.state_dict() | taken, strict=True)
-    origin = f"{card.origin}; imported from {path.name}, sha256 {report.source_sha256}, {layout}"
+    origin = f"{card.origin}; imported from {report.source}, sha256 {report.source_sha256}, {layout}"
     stored = store.save(dataclasses.replace(card, origin=origin), network, dtype=dtype, overwrite=overwrite)
     return dataclasses.replace(report, card=stored)
 

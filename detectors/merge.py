@@ -9,7 +9,7 @@ from typing import Literal
 from detectors.curve import Curve
 from detectors.errors import PredictionError
 
-__all__ = ["Rule", "leading_share", "learned", "logit", "maximum", "selected", "sigmoid"]
+__all__ = ["Rule", "leading_share", "learned", "logit", "maximum", "selected", "shares", "sigmoid"]
 
 Rule = Literal["learned", "max"]
 
@@ -84,12 +84,17 @@ def learned(
     for name, value in logits.items():
         if not math.isfinite(value):
             raise PredictionError(f"{name}: the logit is not finite")
-    total = math.fsum(weights[name] for name in logits)
-    shares = {name: weights[name] / total if total > 0.0 else 1.0 / len(logits) for name in logits}
-    mean = math.fsum(shares[name] * value for name, value in logits.items())
+    parts = shares({name: weights[name] for name in logits})
+    mean = math.fsum(parts[name] * value for name, value in logits.items())
     if spread > 0.0:
-        mean /= 1.0 + spread * math.sqrt(math.fsum(shares[n] * (value - mean) ** 2 for n, value in logits.items()))
+        mean /= 1.0 + spread * math.sqrt(math.fsum(parts[n] * (value - mean) ** 2 for n, value in logits.items()))
     return sigmoid(float(curve.logits(mean)))
+
+
+def shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights, at least zero, scaled to sum to one; alike where they weigh nothing together."""
+    total = math.fsum(weights.values())
+    return {name: weight / total if total > 0.0 else 1.0 / len(weights) for name, weight in weights.items()}
 
 
 def leading_share(p_fake: float, share: float) -> float:

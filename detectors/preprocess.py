@@ -14,7 +14,7 @@ from detectors.card import Preprocess
 from detectors.errors import ConfigError
 from detectors.types import U8
 
-__all__ = ["FRONT_ENDS", "Padding", "clahe", "geometry", "pad_frames", "tensor"]
+__all__ = ["FRONT_ENDS", "Padding", "clahe", "geometry", "pad_frames", "tensor", "window"]
 
 Padding = Literal["repeat", "zero"]
 
@@ -63,6 +63,22 @@ def geometry(image: U8, preprocess: Preprocess) -> U8:
         return image
     resized = Image.fromarray(image).resize((size, size), _FILTERS[preprocess.interpolation])
     return np.asarray(resized)
+
+
+def window(height: int, width: int, preprocess: Preprocess) -> tuple[int, int, int, int]:
+    """Which part of an image :func:`geometry` shows the network.
+
+    Returns:
+        (top, left, height, width) in pixels of the image; beyond its borders where it is reflected.
+    """
+    size = preprocess.size
+    if preprocess.mode == "resize":
+        return 0, 0, height, width
+    if preprocess.mode == "native":
+        tall, wide = max(height, _NATIVE_MINIMUM), max(width, _NATIVE_MINIMUM)
+    else:
+        tall = wide = size if preprocess.mode == "centre_crop" else min(height, width)
+    return _offset(height, tall), _offset(width, wide), tall, wide
 
 
 def tensor(images: Sequence[U8], preprocess: Preprocess, front_end: str = "") -> torch.Tensor:
@@ -116,9 +132,13 @@ def pad_frames(frames: torch.Tensor, multiple: int, padding: Padding = "repeat")
 
 def _centre(image: U8, side: int) -> U8:
     """Cuts side x side from the middle, offsets rounded half to even as torchvision's CenterCrop does."""
-    height, width = image.shape[:2]
-    top, left = round((height - side) / 2.0), round((width - side) / 2.0)
+    top, left = (_offset(n, side) for n in image.shape[:2])
     return image[top : top + side, left : left + side]
+
+
+def _offset(length: int, part: int) -> int:
+    """Where a part in the middle begins; negative where it is longer, by what is then reflected before it."""
+    return round((length - part) / 2.0) if part <= length else -((part - length) // 2)
 
 
 def _reflect_to(image: U8, side: int) -> U8:

@@ -1,16 +1,16 @@
 """Weights on disk: ``NAME-VERSION.safetensors`` + ``NAME-VERSION.json`` (the card) + ``active.json`` (the pointer).
 
-A published version never changes. Files appear whole or not at all (temporary file, fsync, ``os.replace``), and a
-network owns a copy of its weights: replacing a file under a running miner disturbs nothing.
+A published version never changes; what begins with a dot is no weights. Files appear whole or not at all (temporary
+file, fsync, ``os.replace``), and a network owns a copy of its weights: replacing a file under a running miner disturbs
+nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from detectors.card import Card
 from detectors.errors import DetectorError, WeightsError
 from detectors.experts.base import Architecture, NeuralDetector
 from detectors.files import publish
+from detectors.pointer import ACTIVE, Pointer
 from detectors.types import U8, Media
 
 __all__ = ["GOLDEN_TOLERANCE", "Store", "probe_images"]
@@ -31,7 +32,6 @@ __all__ = ["GOLDEN_TOLERANCE", "Store", "probe_images"]
 #: Largest |difference| of a P(fake) on a probe from the card's: other kernels and devices stay well below it.
 GOLDEN_TOLERANCE = 2e-3
 
-_ACTIVE = "active.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -60,9 +60,7 @@ class Store:
             WeightsError: a card is damaged, or its file is not called after it.
         """
         found = []
-        for path in sorted(self.root.glob("*.json")):
-            if path.name == _ACTIVE:
-                continue
+        for path in self._card_files():
             card = Card.load(path)
             if path.stem != card.stem:
                 raise WeightsError(f"{path.name}: holds the card of {card.key}, which belongs in {card.stem}.json")
@@ -75,16 +73,7 @@ class Store:
         Raises:
             WeightsError: ``active.json`` is not an object of strings.
         """
-        path = self.root / _ACTIVE
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise WeightsError(f"{_ACTIVE}: not readable as JSON: {error}") from error
-        if not isinstance(raw, dict) or not all(isinstance(v, str) for v in raw.values()):
-            raise WeightsError(f'{_ACTIVE}: must be an object {{"NAME": "VERSION"}}')
-        return raw
+        return Pointer(self.root).read()
 
     def active(self, name: str) -> Card:
         """The card that the pointer names.
@@ -169,17 +158,34 @@ class Store:
         return written
 
     def activate(self, name: str, version: str) -> Card:
-        """Points `name` at a version that is there and intact.
+        """Points `name` at a version that is there and intact; what was active before is remembered.
 
         Raises:
-            WeightsError: the version is missing or altered.
+            WeightsError: the version is missing or altered, or the folder cannot be written.
         """
-        card = self.card(f"{name}@{version}")
-        if card.sha256:
-            self._read(card)
-        pointer = {**self.pointer(), name: version}
-        publish(self.root / _ACTIVE, (json.dumps(pointer, indent=2, sort_keys=True) + "\n").encode())
+        card = self._intact(name, version)
+        Pointer(self.root).put(name, version)
         return card
+
+    def rollback(self) -> dict[str, str]:
+        """Undoes the last activation that is remembered; again, the one before it.
+
+        Returns:
+            The pointer as it is now.
+
+        Raises:
+            WeightsError: nothing is remembered, what was active is missing or altered by now, or the folder cannot be
+                written. The pointer stays as it is then.
+        """
+
+        def check(changing: dict[str, str]) -> None:
+            for name, version in changing.items():
+                try:
+                    self._intact(name, version)
+                except WeightsError as error:
+                    raise WeightsError(f"cannot roll back to {name}@{version}: {error}") from error
+
+        return Pointer(self.root).back(check)
 
     def verify(self) -> list[str]:
         """Checks the whole folder: hashes, keys, finiteness, golden scores, the pointer, stray weights files.
@@ -189,22 +195,20 @@ class Store:
         """
         problems = []
         stems = set()
-        for path in sorted(self.root.glob("*.json")):
-            if path.name == _ACTIVE:
-                continue
+        for path in self._card_files():
             stems.add(path.stem)
             try:
                 problems += self._verify(path)
             except DetectorError as error:
                 problems.append(str(error))
-        strays = [p.name for p in sorted(self.root.glob("*.safetensors")) if p.stem not in stems]
+        strays = [p.name for p in self._files("safetensors") if p.stem not in stems]
         problems += [f"{name}: weights without a card" for name in strays]
         try:
             pointed = self.pointer().items()
         except WeightsError as error:
             return [*problems, str(error)]
         missing = [f"{n}@{v}" for n, v in pointed if f"{n}-{v}" not in stems]
-        return problems + [f"{_ACTIVE}: {key} is not there" for key in missing]
+        return problems + [f"{ACTIVE}: {key} is not there" for key in missing]
 
     def _verify(self, path: Path) -> list[str]:
         card = Card.load(path)
@@ -212,7 +216,16 @@ class Store:
             return [f"{path.name}: holds the card of {card.key}, which belongs in {card.stem}.json"]
         if not card.sha256:
             return []
-        golden = _golden(self.load(card.key))
+        return self.drift(self.load(card.key))
+
+    @staticmethod
+    def drift(detector: NeuralDetector) -> list[str]:
+        """Where a detector does not say what its card's golden scores say; one sentence each, empty when all is well.
+
+        Raises:
+            PredictionError: the network's output is not finite.
+        """
+        card, golden = detector.card, _golden(detector)
         if set(golden) != set(card.golden):
             return [f"{card.key}: golden scores for {sorted(card.golden)}, expected {sorted(golden)}"]
         return [
@@ -220,6 +233,18 @@ class Store:
             for probe, value in golden.items()
             if abs(value - card.golden[probe]) > GOLDEN_TOLERANCE
         ]
+
+    def _files(self, suffix: str) -> Iterator[Path]:
+        return (path for path in sorted(self.root.glob(f"*.{suffix}")) if not path.name.startswith("."))
+
+    def _card_files(self) -> Iterator[Path]:
+        return (path for path in self._files("json") if path.name != ACTIVE)
+
+    def _intact(self, name: str, version: str) -> Card:
+        card = self.card(f"{name}@{version}")
+        if card.sha256:
+            self._read(card)
+        return card
 
     def _read(self, card: Card) -> dict[str, Tensor]:
         """The tensors of the card's file, hashed and parsed from one read: never a live memory map."""

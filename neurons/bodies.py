@@ -32,7 +32,7 @@ class BodyLimits:
     max_body_bytes: int = 32 * 1024 * 1024
     max_buffered_bytes: int = 512 * 1024 * 1024
     body_timeout_s: float = 10.0
-    max_in_flight: int = 1024
+    max_in_flight: int = 4096
 
 
 class Gone(Exception):  # noqa: N818 - nobody is left to answer

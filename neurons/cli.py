@@ -8,15 +8,12 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from neurons import data_cli, weights_cli
+from neurons import console_cli, data_cli, weights_cli
 from neurons.threads import sleep_while_waiting
-
-if TYPE_CHECKING:
-    from detectors.types import Prediction
 
 __all__ = ["app", "main"]
 
@@ -67,50 +64,24 @@ def detect(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     camo: Annotated[Path | None, typer.Option(help="Another camo.yaml.", show_default="configs/camo.yaml")] = None,
     merge: Annotated[_Merge | None, typer.Option(help="Overrides the merge of the configuration.")] = None,
+    heatmap: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for NAME.heatmap.png: what spoke for fake, and where.")
+    ] = None,
 ) -> None:
     """Judge images and videos: P(fake), class, route, milliseconds.
 
-    Exit codes: 0 all judged, 2 bad usage, 3 at least one file is not readable media, 4 the weights do not load.
+    Exit codes: 0 all judged, 2 bad usage or a folder that cannot be written, 3 at least one file is not readable media,
+    4 the weights do not load.
     """
-    from detectors import camo as camo_module  # noqa: PLC0415 - imports torch
-    from detectors import media  # noqa: PLC0415
-    from detectors.errors import MediaError  # noqa: PLC0415
+    from neurons.commands import detect as command  # noqa: PLC0415 - imports torch
 
-    detector = camo_module.load(camo, merge=merge.value if merge else None)
-    unreadable = 0
-    for path in files:
-        try:
-            prediction = detector.predict([media.decode(path)])[0]
-        except MediaError as error:
-            unreadable += 1
-            _show(path, {"path": str(path), "error": error.reason.value, "detail": error.detail}, as_json=as_json)
-            continue
-        _show(path, _row(path, prediction), as_json=as_json)
+    unreadable = command.detect(
+        files, as_json=as_json, camo=camo, merge=merge.value if merge else None, heatmap=heatmap
+    )
     raise typer.Exit(EXIT_UNREADABLE if unreadable else 0)
 
 
-def _row(path: Path, prediction: Prediction) -> dict[str, Any]:
-    real, synthetic, semisynthetic = prediction.probabilities
-    return {
-        "path": str(path),
-        "class": prediction.label.name.lower(),
-        "p_fake": prediction.p_fake,
-        "probabilities": {"real": real, "synthetic": synthetic, "semisynthetic": semisynthetic},
-        "route": list(prediction.route),
-        "experts": dict(prediction.experts),
-        "weights": dict(prediction.weights),
-        "milliseconds": round(prediction.milliseconds, 1),
-    }
-
-
-def _show(path: Path, row: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(row))
-    elif "error" in row:
-        typer.echo(f"{path}: unreadable ({row['error']}): {row['detail']}", err=True)
-    else:
-        route = " > ".join(row["route"])
-        typer.echo(f"{path}: {row['class']}, P(fake) {row['p_fake']:.3f}, {row['milliseconds']:.0f} ms, {route}")
+app.command(context_settings=_PASS_ON)(console_cli.console)
 
 
 @app.command(context_settings=_PASS_ON)
@@ -119,6 +90,18 @@ def miner(context: typer.Context) -> None:
     from neurons import miner as entry  # noqa: PLC0415
 
     entry.leave(entry.main(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def doctor(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    ask_chain: Annotated[bool, typer.Option("--chain", help="Ask the chain whether this clock is right.")] = False,
+) -> None:
+    """Print what a bug report needs, secrets masked; takes the miner's flags. Exit code 0 whatever it finds."""
+    from neurons.commands import doctor as command  # noqa: PLC0415
+
+    command.run(context.args, typer.echo, as_json=as_json, ask_chain=ask_chain)
 
 
 @app.command()

@@ -48,8 +48,8 @@ class Listen:
     port: int = 0
     header_timeout_s: float = 5.0
     keep_alive_s: float = 75.0
-    max_connections: int = 4096
-    max_per_address: int = 256
+    max_connections: int = 8192
+    max_per_address: int = 1024
     grace_s: float = 10.0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 from neurons.access import AccessRules, Decision, decide
 from neurons.chain import Chain, Snapshot, wanted_endpoint
@@ -63,8 +63,13 @@ class Membership:
         self._sync = ChainSync(self._chain, first, pace)
         return self._sync
 
-    async def serve(self, server: Server, app: App) -> None:
+    async def serve(self, server: Server, app: App, beside: Mapping[str, Coroutine[Any, Any, None]]) -> None:
         """Serves until told to stop, our slot is lost, or a task that must not die dies.
+
+        Args:
+            server: bound.
+            app: what it serves.
+            beside: further tasks that must not die, by name.
 
         Raises:
             NotRegisteredError: the slot is lost; what was admitted has been answered. As with :meth:`join`, the message
@@ -90,7 +95,7 @@ class Membership:
             await supervise(
                 server.run_until_stopped(),
                 server.stop,
-                {"chain sync": follow(), "watchdog": watch()},
+                {"chain sync": follow(), "watchdog": watch(), **beside},
                 expected=(NotRegisteredError,),
             )
         except NotRegisteredError as error:

@@ -29,7 +29,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ from neurons import logs
 from neurons.exits import Exit
 from neurons.redact import redact
 from neurons.settings import PREFLIGHT, MinerSettings, SettingsError, load
-from neurons.threads import THREAD, sleep_while_waiting
+from neurons.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from detectors.types import Detector
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from neurons.keys import Keypair
     from neurons.life import Chains, Membership
     from neurons.pipeline import JudgesChallenges
+    from neurons.seen import Observer
     from neurons.server import App
     from neurons.wire.base import Wire
 
@@ -140,25 +140,38 @@ def _run(settings: MinerSettings, chains: Chains) -> None:
 
 def _serve(settings: MinerSettings, key: Keypair, runner: asyncio.Runner, member: Membership | None) -> None:
     from neurons.httpd import Server, freeze_heap  # noqa: PLC0415
-    from neurons.pipeline import Judge  # noqa: PLC0415
+    from neurons.station import Station  # noqa: PLC0415
+    from neurons.supervision import supervise  # noqa: PLC0415
 
-    detector = _detector(settings)
-    _warm_up(detector)
-    judge = Judge(detector)
+    station = Station(settings)
     try:
-        app = build(settings, key, judge, None if member is None else member.sync)
+        _warm_up(station.live)
+        sync = None if member is None else member.sync
+        app = build(settings, key, station.judge, sync, station.observers)
+        station.attach(app, sync)
         try:
             server = Server(app, listen_of(settings), _announce(key.ss58_address))
         except OSError as error:
             where = f"{settings.axon.ip}:{settings.axon.port}"
             raise _BindError(f"cannot listen on {where}: {error.strerror or error}") from error
+        station.open()
         freeze_heap()
-        runner.run(server.run_until_stopped() if member is None else member.serve(server, app))
+        beside = station.tasks()
+        if member is None:
+            runner.run(supervise(server.run_until_stopped(), server.stop, beside))
+        else:
+            runner.run(member.serve(server, app, beside))
     finally:
-        judge.close()
+        station.close()
 
 
-def build(settings: MinerSettings, key: Keypair, judge: JudgesChallenges, sync: ChainSync | None = None) -> App:
+def build(
+    settings: MinerSettings,
+    key: Keypair,
+    judge: JudgesChallenges,
+    sync: ChainSync | None = None,
+    observers: Sequence[Observer] = (),
+) -> App:
     """The application that `settings` describe, for the hotkey `key`.
 
     Args:
@@ -166,6 +179,7 @@ def build(settings: MinerSettings, key: Keypair, judge: JudgesChallenges, sync: 
         key: the miner's own; requests must be addressed to it.
         judge: answers the challenges.
         sync: the view of the chain; None offline.
+        observers: told of every request to a challenge path.
 
     Raises:
         ConfigError: a list of hotkeys holds something that is no address.
@@ -216,6 +230,7 @@ def build(settings: MinerSettings, key: Keypair, judge: JudgesChallenges, sync: 
             address=ratings.Rate(axon.address_rate, axon.address_burst),
             hotkey=ratings.Rate(settings.blacklist.hotkey_rate, settings.blacklist.hotkey_burst),
         ),
+        observers=observers,
     )
 
 
@@ -262,18 +277,6 @@ def listen_of(settings: MinerSettings) -> Listen:
     )
 
 
-def _detector(settings: MinerSettings) -> Detector:
-    neuron = settings.neuron
-    if neuron.detector == "trivial":
-        from neurons.pipeline import TrivialDetector  # noqa: PLC0415
-
-        return TrivialDetector()
-    from detectors import camo, paths  # noqa: PLC0415
-
-    config = neuron.camo or paths.configs() / "camo.yaml"
-    return camo.load(config, device=neuron.device, threads=neuron.threads or None)
-
-
 def _warm_up(detector: Detector) -> None:
     """One picture and one clip before anybody asks: the first inference is the slowest, and one that fails ends here.
 
@@ -304,16 +307,15 @@ def _fail(code: Exit, message: str) -> Exit:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process with `code`, also when an inference that never came back still holds its thread.
+    """Ends the process with `code` and without the interpreter's teardown, which has nothing left to do.
 
-    Tearing the interpreter down under a thread that is inside torch aborts the process (SIGABRT instead of `code`), so
-    then the process ends without teardown.
+    Under a thread that is inside torch (an inference that never came back, a candidate that is loading) it aborts the
+    process, SIGABRT instead of `code`; and compiled packages that torch brings along fill the log with what they leak.
     """
-    if any(thread.name == THREAD and thread.is_alive() for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,15 @@ def free_memory(system: Path = Path("/proc/meminfo"), group: Path = Path("/sys/f
     return max(0, min(free, most - used))
 
 
+def resident_bytes(process: Path = Path("/proc/self")) -> int:
+    """Resident memory of this process in bytes; 0 where the system does not tell."""
+    try:
+        pages = int((process / "statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * resource.getpagesize()
+
+
 def describe_device(name: str) -> str:
     """What torch says of a device, after it has computed there.
 

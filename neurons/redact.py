@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = ["redact", "redact_values"]
 
+_SHORTEST = 47  # characters of the shortest thing that is cut, twelve words of three letters; addresses aside
 _KEPT = 8  # characters of what is cut that stay, so that two lines about one thing can be matched
 _PATH_SHARE = 16  # a run with a slash in every so many characters is a path, not base64, where it is one in 64
 
@@ -32,6 +33,8 @@ def redact(text: str) -> str:
     more hexadecimal digits or base64 characters (paths of files stay) and of 300 or more characters without a space;
     byte strings of 48 or more characters; 12 or more words in a row that could be a mnemonic.
     """
+    if len(text) < _SHORTEST and "://" not in text:  # nearly every value of a log line
+        return text
     text = _URL.sub(_address, text)
     text = _BYTES.sub("<bytes>", text)
     text = _HEX.sub(lambda found: _cut(found[0], "hexadecimal digits"), text)

@@ -53,7 +53,7 @@ class Limits:
     deadline_s: float = 8.0
     margin_s: float = 0.5
     max_batch: int = 8
-    queue_limit: int = 1024
+    queue_limit: int = 4096
 
 
 class Overloaded(Refusal):
@@ -129,6 +129,11 @@ class Scheduler:
     def depth(self) -> int:
         """Challenges that wait; the batch that is being computed is not counted."""
         return sum(map(len, self._queues.values()))
+
+    @property
+    def admits(self) -> bool:
+        """Whether challenges are taken at all. Any thread."""
+        return not self._closing
 
     def stop_admitting(self) -> None:
         """Refuses everything from now on; what was admitted goes on."""

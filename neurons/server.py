@@ -100,6 +100,11 @@ class App:
         self._observers = tuple(observers)
 
     @property
+    def scheduler(self) -> Scheduler:
+        """What the challenges wait in."""
+        return self._scheduler
+
+    @property
     def in_flight(self) -> int:
         """Requests between a complete body and the answer."""
         return self._in_flight

@@ -62,16 +62,16 @@ class Axon(_Group):
     body_timeout_s: float = Field(default=10.0, gt=0, description="a body that is not complete by then gets 408")
     keep_alive_s: float = Field(default=75.0, gt=0, description="an idle connection is closed after this")
     max_connections: int = Field(
-        default=4096, ge=1, description="connections open at once; more are closed as they come"
+        default=8192, ge=1, description="connections open at once; more are closed as they come"
     )
     max_per_address: int = Field(
-        default=256, ge=1, description="of those, from one IPv4 address or IPv6 /64; more are closed as they come"
+        default=1024, ge=1, description="of those, from one IPv4 address or IPv6 /64; more are closed as they come"
     )
     require_body_hash: bool = Field(
         default=False,
         description="refuse Dendrite bodies that the signature does not cover; SN34's does not cover them",
     )
-    max_in_flight: int = Field(default=1024, ge=1, description="requests between body and answer; more get 503")
+    max_in_flight: int = Field(default=4096, ge=1, description="requests between body and answer; more get 503")
     address_rate: float = Field(
         default=1000.0, ge=0, description="requests a second of one IPv4 address or IPv6 /64; more get 429; 0 for any"
     )
@@ -113,7 +113,9 @@ class Logging(_Group):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is written"
     )
-    format: Literal["console", "json"] = Field(default="console", description="console for people, json for collectors")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="console for people, json for collectors; auto is console on a terminal, else json"
+    )
 
     @field_validator("level", mode="before")
     @classmethod
@@ -136,7 +138,7 @@ class Neuron(_Group):
     margin_s: float = Field(default=0.5, ge=0, description="kept back from the caller's timeout for the way home")
     max_batch: int = Field(default=8, ge=1, description="images in one batch; a video counts as four")
     queue_limit: int = Field(
-        default=1024,
+        default=4096,
         ge=1,
         description="challenges that may wait, a bound on memory; who would be late gets 503 long before",
     )

@@ -39,6 +39,7 @@ __all__ = [
     "Axon",
     "Blacklist",
     "Console",
+    "FlagError",
     "Logging",
     "MinerSettings",
     "Neuron",
@@ -49,6 +50,7 @@ __all__ = [
     "Weights",
     "leaves",
     "load",
+    "origins",
 ]
 
 ENV_PREFIX = "DEEPFAKE_MINER_"
@@ -59,6 +61,10 @@ _FOREIGN_ENV = {"DEEPFAKE_MINER_HOME"}  # read by detectors.paths, not a setting
 
 class SettingsError(Exception):
     """A setting that cannot be used; one line that names the setting and what would be right."""
+
+
+class FlagError(SettingsError):
+    """The flags themselves are wrong, whatever the environment and the file say."""
 
 
 class MinerSettings(BaseSettings):
@@ -120,6 +126,26 @@ def load(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Miner
         raise SettingsError(_one_line(error)) from error
 
 
+def origins(argv: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Where the settings that somebody gave come from: ``flag``, ``environment`` or ``file``, by dotted name.
+
+    Raises:
+        SettingsError: as :func:`load`.
+    """
+    flags = vars(_parser().parse_args(list(argv)))
+    config: str | None = flags.pop("config", None)
+    flags.pop("preflight", None)
+    from_yaml = _yaml(Path(config) if config else _default_config(), required=config is not None)
+    found: dict[str, str] = {}
+    for origin, given in (("file", from_yaml), ("environment", _environment(environ)), ("flag", _nest(flags))):
+        for name, _ in leaves(MinerSettings):
+            group, _, leaf = name.rpartition(".")
+            holder = given.get(group) if group else given
+            if isinstance(holder, Mapping) and leaf in holder:
+                found[name] = origin
+    return found
+
+
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every setting of `model` as (dotted name, field), in the order of the classes."""
     for name, field in model.model_fields.items():
@@ -138,13 +164,13 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of printing two screens of usage, and names the nearest flag."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(message)
+        raise FlagError(message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            raise SettingsError(f"unknown flag {flag}{_near(flag, list(self._option_string_actions))}")
+            raise FlagError(f"unknown flag {flag}{_near(flag, list(self._option_string_actions))}")
         return parsed
 
 

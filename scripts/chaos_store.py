@@ -20,6 +20,7 @@ import torch
 from detectors import camo, paths, registry
 from detectors.card import Card
 from detectors.errors import WeightsError
+from detectors.pointer import HISTORY, LOCK
 from detectors.store import Store
 from detectors.types import Prediction
 from neurons.commands import weights
@@ -31,6 +32,7 @@ __all__ = ["Found", "House", "Writer"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _POINTER = "active.json"
+_BESIDE = (LOCK, ".miners", ".orders")  # nothing that a start reads
 
 
 @dataclass
@@ -62,7 +64,7 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.home = folder
         self.root = folder / "weights"
-        shutil.copytree(paths.weights(), self.root)
+        shutil.copytree(paths.weights(), self.root, ignore=shutil.ignore_patterns(".*"))
         shutil.copytree(paths.configs(), folder / "configs")
         self.store = Store(self.root)
         self._second_version()
@@ -117,6 +119,11 @@ class House:
             if path.name.startswith(".") and path.suffix == ".tmp":
                 found.temporary += 1
                 found.temporary_bytes += path.stat().st_size
+            elif path.name == HISTORY:
+                if not isinstance(json.loads(path.read_bytes() or b"0"), list):
+                    found.problems.append(f"{path.name} is half-written")
+            elif path.name in _BESIDE:
+                continue
             elif path.name in self._whole:
                 if _sha256(path) != self._whole[path.name]:
                     found.problems.append(f"{path.name} is another file than before")

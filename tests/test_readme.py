@@ -65,6 +65,8 @@ def test_every_command_is_known_to_this_test() -> None:
         "train configs",
         "weights import",
         "weights list",
+        "deepfake-miner console",
+        "doctor",
     )
     assert [c for c in COMMANDS if not any(part in c for part in tested)] == []
     assert len(COMMANDS) == len(tested)
@@ -104,6 +106,16 @@ def test_wallet_miner_and_simulation(folder: Path) -> None:
         finally:
             miner.send_signal(signal.SIGTERM)
         assert miner.wait(30) == 0
+
+
+def test_console_and_doctor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    address = run(command("deepfake-miner console"), folder)
+    token = re.fullmatch(r"http://127\.0\.0\.1:9109/\?token=(\S{40,})\n", address)
+    assert token
+    said = run(command("doctor"), folder)
+    assert "general@1.0.0" in said
+    assert token[1] not in said
 
 
 def test_to_earn_the_miner_says_what_is_missing(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -156,7 +156,7 @@ class NeuralDetector:
             PredictionError: the network's output is not finite.
         """
         started = time.perf_counter()
-        inputs = [self._inputs(media) for media in batch]
+        inputs = [[media.frames[span.start : span.stop] for span in self.spans(media)] for media in batch]
         # First input of every media, then the second of every media, ...: what a deadline cuts off is the tail.
         order = sorted((k, m) for m, found in enumerate(inputs) for k in range(len(found)))
         scores: list[list[tuple[float, float]]] = [[] for _ in batch]
@@ -188,31 +188,24 @@ class NeuralDetector:
     def _starts(self, count: int) -> range:
         return range(0, count, self.batch_size)
 
-    def _inputs(self, media: Media) -> list[U8]:
-        """What of a media is judged: ``[1, H, W, 3]`` frames, or clips ``[t, H, W, 3]`` with t <= the card's frames."""
-        frames, length = media.frames, self._card.frames
+    def spans(self, media: Media) -> list[range]:
+        """Which frames of a media are judged together: single ones, or clips of at most the card's `frames`."""
+        count, length = len(media.frames), self._card.frames
         if length == 1:
-            return [frames[i : i + 1] for i in middle_indices(len(frames), self.max_frames or _FRAMES_OF_A_VIDEO)]
-        clips = [frames[s : s + length] for s in range(0, len(frames), length)]
+            return [range(i, i + 1) for i in middle_indices(count, self.max_frames or _FRAMES_OF_A_VIDEO)]
+        clips = [range(s, min(s + length, count)) for s in range(0, count, length)]
         if self.max_frames is None:
             return clips
         return [clips[i] for i in middle_indices(len(clips), max(1, self.max_frames // length))]
 
     def _forward(self, inputs: Sequence[U8]) -> F64:
         """Calibrated fake logit and semi-synthetic share, ``[N, 2]``; inputs of one shape share a forward pass."""
-        tensors = [self._tensor(found) for found in inputs]
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index, found in enumerate(tensors):
-            groups.setdefault(tuple(found.shape), []).append(index)
         raw = np.full((len(inputs), 2), np.nan)
         if self.network.training:  # a trainer that shares the network left it so
             self.network.eval()
         fake, semi = self._card.fake_index, self._card.semi_index
         with torch.inference_mode():
-            for members in groups.values():
-                x = torch.stack([tensors[i] for i in members]).to(self.device)
-                if x.ndim == 4:  # a third faster in convolutions on a CPU, and what tensor cores want
-                    x = x.contiguous(memory_format=torch.channels_last)
+            for members, x in self.tensors(inputs):
                 z = self.network(x).double()
                 raw[members, 0] = fake_logit(z, fake, semi).cpu().numpy()
                 if semi is not None:
@@ -221,6 +214,21 @@ class NeuralDetector:
             raise PredictionError(f"{self._card.key}: the network's output is not finite")
         raw[:, 0] = self._card.calibration.logits(raw[:, 0])
         return raw
+
+    def tensors(self, inputs: Sequence[U8]) -> Iterator[tuple[list[int], Tensor]]:
+        """Preprocesses frames or clips, ``uint8 [t, H, W, 3]`` each.
+
+        Returns:
+            For each shape that occurs, the positions in `inputs` and what the network takes, on its device.
+        """
+        tensors = [self._tensor(found) for found in inputs]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, found in enumerate(tensors):
+            groups.setdefault(tuple(found.shape), []).append(index)
+        for members in groups.values():
+            x = torch.stack([tensors[i] for i in members]).to(self.device)
+            # channels last is a third faster in convolutions on a CPU, and what tensor cores want
+            yield members, x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
     def _tensor(self, frames: U8) -> Tensor:
         x = preprocess.tensor(list(frames), self._card.preprocess, self._card.residual)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from detectors.card import Card, Preprocess
 from detectors.errors import ConfigError, WeightsError
 from detectors.experts.base import Architecture
+from detectors.experts.patches import spread_out
 
 __all__ = ["EfficientNetLite", "standardised_head"]
 
@@ -100,18 +101,35 @@ class EfficientNetLite(Architecture):
         if self.pooling == "last":
             pooled: Tensor = trunk(x)
             return pooled
+        *texture, last = self._stages(x)
+        found = [pooled for maps in texture for pooled in (maps.mean((2, 3)), maps.std((2, 3)))]
+        return torch.cat([*found, last.mean((2, 3))], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.dropout(self.features(x)))
+        return logits
+
+    def patch_logits(self, x: Tensor) -> Tensor:
+        """See :class:`~detectors.experts.patches.HasPatches`; a place is 32 x 32 pixels.
+
+        Of a head with a hidden layer its first-order view at this picture, see
+        :func:`~detectors.experts.patches.spread_out`.
+        """
+        *texture, last = self._stages(x)
+        pooled = texture if self.pooling == "stages" else []
+        parts = [(maps, deviates) for maps in pooled for deviates in (False, True)]
+        return spread_out(self.head, [*parts, (last, False)])
+
+    def _stages(self, x: Tensor) -> list[Tensor]:
+        """Maps of the stages in :data:`_TEXTURE`, then those of the last layer."""
+        trunk: Any = self.trunk
         found: list[Tensor] = []
         hidden: Tensor = trunk.bn1(trunk.conv_stem(x))
         for stage, block in enumerate(trunk.blocks):
             hidden = block(hidden)
             if stage in _TEXTURE:
-                found += [hidden.mean((2, 3)), hidden.std((2, 3))]
-        found.append(trunk.bn2(trunk.conv_head(hidden)).mean((2, 3)))
-        return torch.cat(found, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.features(x)))
-        return logits
+                found.append(hidden)
+        return [*found, trunk.bn2(trunk.conv_head(hidden))]
 
     @classmethod
     def from_package(cls, name: str, **options: Any) -> EfficientNetLite:

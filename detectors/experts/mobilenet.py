@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from detectors.card import Card, Preprocess
 from detectors.errors import WeightsError
 from detectors.experts.base import Architecture
+from detectors.experts.patches import class_activation
 
 __all__ = ["MobileNetV2"]
 
@@ -66,12 +67,19 @@ class MobileNetV2(Architecture):
 
     def features(self, x: Tensor) -> Tensor:
         """``[N, 3, H, W]`` to the pooled ``[N, 1280]``."""
-        pooled: Tensor = self.last(self.blocks(self.stem(x))).mean((2, 3))
-        return pooled
+        return self._maps(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.dropout(self.features(x)))
         return logits
+
+    def patch_logits(self, x: Tensor) -> Tensor:
+        """See :class:`~detectors.experts.patches.HasPatches`; a place is 32 x 32 pixels."""
+        return class_activation(self.head, self._maps(x))
+
+    def _maps(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.last(self.blocks(self.stem(x)))
+        return maps
 
     @classmethod
     def from_tflite_npz(cls, folder: Path, **options: Any) -> MobileNetV2:

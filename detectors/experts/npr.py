@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detectors.card import Card, Preprocess
 from detectors.experts.base import Architecture
+from detectors.experts.patches import class_activation
 from detectors.features.npr import npr_residual
 
 __all__ = ["NPR"]
@@ -69,14 +70,22 @@ class NPR(Architecture):
 
     def features(self, x: Tensor) -> Tensor:
         """``[N, 3, H, W]`` to the pooled ``[N, 512]`` before the head."""
-        x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
-        x = self.conv1(npr_residual(x) * (2.0 / 3.0))
-        x = self.maxpool(self.relu(self.bn1(x)))
-        return torch.flatten(self.avgpool(self.layer2(self.layer1(x))), 1)
+        return torch.flatten(self.avgpool(self._maps(x)), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.fc1(self.features(x))
         return logits
+
+    def patch_logits(self, x: Tensor) -> Tensor:
+        """See :class:`~detectors.experts.patches.HasPatches`; a place is 8 x 8 pixels."""
+        return class_activation(self.fc1, self._maps(x))
+
+    def _maps(self, x: Tensor) -> Tensor:
+        x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
+        x = self.conv1(npr_residual(x) * (2.0 / 3.0))
+        x = self.maxpool(self.relu(self.bn1(x)))
+        maps: Tensor = self.layer2(self.layer1(x))
+        return maps
 
 
 class _Bottleneck(nn.Module):

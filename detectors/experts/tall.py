@@ -6,6 +6,7 @@ buffers and keys is that of the published checkpoints, whose masks and index tab
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -114,6 +115,10 @@ class TALL(Architecture):
         logits: Tensor = self.model(x)
         return logits
 
+    def patch_logits(self, x: Tensor) -> Tensor:
+        """See :class:`~detectors.experts.patches.HasPatches`: ``[N, 4, K, s, s]``; s is the side of Swin's last map."""
+        return self.model.patch_logits(x)
+
 
 class _ThumbnailSwin(nn.Module):
     """Swin on a thumbnail, with one learned position vector per frame and no other absolute position."""
@@ -162,14 +167,27 @@ class _ThumbnailSwin(nn.Module):
         return grid.flatten(1, 2)
 
     def forward(self, frames: Tensor) -> Tensor:
+        x = self.avgpool(self.patches(frames).transpose(1, 2))
+        logits: Tensor = self.head(torch.flatten(x, 1))
+        return logits
+
+    def patches(self, frames: Tensor) -> Tensor:
+        """``[N, s * s, C]``: the last layer's patches of the thumbnail, in reading order."""
         size = self.image_size
         x = F.interpolate(thumbnail(frames, size), size=(size, size), mode="bilinear", align_corners=False)
         x = self.patch_embed(x) + self.frame_positions()
         for layer in self.layers:
             x = layer(x)
-        x = self.avgpool(self.norm(x).transpose(1, 2))
-        logits: Tensor = self.head(torch.flatten(x, 1))
-        return logits
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def patch_logits(self, frames: Tensor) -> Tensor:
+        """``[N, 4, K, s, s]``. The last map's side may be odd: each patch is doubled, then cut into quadrants."""
+        logits: Tensor = self.head(self.patches(frames)).transpose(1, 2)
+        side = math.isqrt(logits.shape[-1])
+        grid = logits.view(*logits.shape[:2], side, side).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        cut = grid.view(*logits.shape[:2], 2, side, 2, side).permute(0, 2, 4, 1, 3, 5)
+        return cut.flatten(1, 2)
 
 
 class _PatchEmbed(nn.Module):

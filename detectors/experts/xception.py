@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detectors.card import Card, Preprocess
 from detectors.experts.base import Architecture
+from detectors.experts.patches import class_activation
 
 __all__ = ["WIDTHS", "Xception", "XceptionTrunk"]
 
@@ -65,6 +66,10 @@ class Xception(Architecture):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.backbone.classify(self.backbone.features(x))
         return logits
+
+    def patch_logits(self, x: Tensor) -> Tensor:
+        """See :class:`~detectors.experts.patches.HasPatches`; a place is about 32 x 32 pixels."""
+        return class_activation(self.backbone.last_linear, F.relu(self.backbone.features(x)))
 
 
 class XceptionTrunk(nn.Module):

@@ -9,7 +9,7 @@ from skimage.transform import SimilarityTransform
 
 from detectors.types import U8
 
-__all__ = ["SIDE", "align", "similarity", "template"]
+__all__ = ["SIDE", "align", "similarity", "template", "warped"]
 
 SIDE = 256  # pixels of the aligned crop
 
@@ -57,4 +57,9 @@ def align(image: U8, points: npt.NDArray[np.floating], margin: float = 1.3) -> U
     Raises:
         ValueError: the points coincide.
     """
-    return np.asarray(cv2.warpAffine(image, similarity(points, margin), (SIDE, SIDE)), np.uint8)
+    return warped(image, similarity(points, margin))
+
+
+def warped(image: U8, matrix: npt.NDArray[np.float64]) -> U8:
+    """What a 2 x 3 matrix from image to crop cuts out, ``uint8 [256, 256, 3]``; black outside the image."""
+    return np.asarray(cv2.warpAffine(image, matrix, (SIDE, SIDE)), np.uint8)

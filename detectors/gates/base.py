@@ -22,12 +22,15 @@ class Gated:
         score: confidence in [0, 1].
         box: (left, top, right, bottom) in pixels of the whole image, or None when the gate speaks of all of it.
         points: ``float32 [K, 2]`` (x, y) landmarks in pixels of the whole image, or None.
+        matrix: ``float64 [2, 3]`` from the centres of the whole image's pixels to those of the view, as
+            ``cv2.warpAffine`` takes it; None where the view is the box or, without one, the whole image.
     """
 
     pixels: U8
     score: float
     box: tuple[int, int, int, int] | None = None
     points: npt.NDArray[np.float32] | None = None
+    matrix: npt.NDArray[np.float64] | None = None
 
 
 class Gate(Protocol):

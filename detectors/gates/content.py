@@ -27,6 +27,7 @@ class ContentGate:
         network: outputs one logit per entry of :data:`CONTENTS`.
         content: the kind to fire on.
         threshold: probability from which it fires, in [0, 1].
+        weights: ``NAME@VERSION`` of the network.
 
     Raises:
         ConfigError: no such content.
@@ -34,12 +35,13 @@ class ContentGate:
 
     name = "content"
 
-    def __init__(self, network: GateNet, *, content: str = "people", threshold: float = 0.5) -> None:
+    def __init__(self, network: GateNet, *, content: str = "people", threshold: float = 0.5, weights: str = "") -> None:
         if content not in CONTENTS:
             raise ConfigError(f"gates.content.content: {content!r} is unknown; known are {', '.join(CONTENTS)}")
         self._network = network.eval()
         self._index = CONTENTS.index(content)
         self._threshold = threshold
+        self.weights = weights
 
     @classmethod
     def load(cls, store: Store, *, content: str = "people", threshold: float = 0.5) -> ContentGate:
@@ -49,10 +51,11 @@ class ContentGate:
             ConfigError: no such content.
             WeightsError: none are active, or they are damaged.
         """
-        network = store.load(WEIGHTS).network
+        found = store.load(WEIGHTS)
+        network = found.network
         if not isinstance(network, GateNet):
             raise WeightsError(f"{WEIGHTS}: is a {type(network).__name__}, the content gate needs a GateNet")
-        return cls(network, content=content, threshold=threshold)
+        return cls(network, content=content, threshold=threshold, weights=found.card.key)
 
     def probabilities(self, image: U8) -> dict[str, float]:
         """Probability of each of :data:`CONTENTS`; they sum to 1. About 2 ms on one core."""

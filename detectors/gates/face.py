@@ -46,13 +46,15 @@ class FaceGate:
     Args:
         network: outputs (face logit, five (x, y) pairs in [-1, 1] of the widened box); None gives box crops.
         threshold: probability of a face from which the network confirms, in [0, 1].
+        weights: ``NAME@VERSION`` of the network; empty without one.
     """
 
     name = "face"
 
-    def __init__(self, network: GateNet | None, *, threshold: float = 0.5) -> None:
+    def __init__(self, network: GateNet | None, *, threshold: float = 0.5, weights: str = "") -> None:
         self._network = network.eval() if network is not None else None
         self._threshold = threshold
+        self.weights = weights
         cascade = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
         self._cascade = cv2.CascadeClassifier(str(cascade))
 
@@ -65,10 +67,11 @@ class FaceGate:
         """
         if WEIGHTS not in store.pointer():
             return cls(None, threshold=threshold)
-        network = store.load(WEIGHTS).network
+        found = store.load(WEIGHTS)
+        network = found.network
         if not isinstance(network, GateNet):
             raise WeightsError(f"{WEIGHTS}: is a {type(network).__name__}, the face gate needs a GateNet")
-        return cls(network, threshold=threshold)
+        return cls(network, threshold=threshold, weights=found.card.key)
 
     def __call__(self, image: U8) -> Gated | None:
         """See :class:`~detectors.gates.base.Gate`; about 10 ms at 256 px on one core."""
@@ -134,13 +137,12 @@ def _box_crop(image: U8, box: tuple[float, float, float, float], score: float) -
     wide = widened(box, _MARGIN)
     scale = alignment.SIDE / (wide[2] - wide[0])
     matrix = np.array([[scale, 0.0, -wide[0] * scale], [0.0, scale, -wide[1] * scale]])
-    crop = cv2.warpAffine(image, matrix, (alignment.SIDE, alignment.SIDE))
-    return Gated(np.asarray(crop, np.uint8), score, _clipped(image, box))
+    return Gated(alignment.warped(image, matrix), score, _clipped(image, box), matrix=matrix)
 
 
 def _aligned(image: U8, box: tuple[float, float, float, float], score: float, points: F32) -> Gated:
     try:
-        crop = alignment.align(image, points)
+        matrix = alignment.similarity(points)
     except ValueError:  # points in one place: no alignment, but a face all the same
         return _box_crop(image, box, score)
-    return Gated(crop, score, _clipped(image, box), points)
+    return Gated(alignment.warped(image, matrix), score, _clipped(image, box), points, matrix)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
 
 from detectors.datasets import EXTENSIONS
 from detectors.errors import ConfigError
+from detectors.hub import pinned
 from detectors.hub.layout import ARCHIVES
-from detectors.hub.sources import RECORD, SOURCES
+from detectors.hub.sources import SOURCES
 
 __all__ = ["Pulled", "pull"]
-
-_SHA = re.compile(r"[0-9a-f]{40}")
-_TIMEOUT = 20.0  # seconds
-_COPY = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +57,21 @@ def pull(
     """
     if (source := SOURCES.get(name)) is not None and source.layout == "generator":
         raise ConfigError(f"{name} is a model that validators run, no data set; make images with it and prepare those")
-    pinned = revision is not None and _SHA.fullmatch(revision) is not None
-    if not pinned and not trust_latest:
+    exact = pinned.is_pinned(revision)
+    if not exact and not trust_latest:
         raise ConfigError(f"{name}: give --revision, a commit hash of 40 digits, or --trust-latest to resolve one now")
-    import httpx2  # noqa: PLC0415 - the hub client's own transport, for its errors
     from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 - slow to import
-    from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
 
-    try:
+    with pinned.hub_errors(name):
         api = HfApi(endpoint=endpoint)
-        sha = str(api.dataset_info(name, revision=revision, timeout=_TIMEOUT).sha)
-        if pinned and sha != revision:
+        sha = str(api.dataset_info(name, revision=revision, timeout=pinned.TIMEOUT).sha)
+        if exact and sha != revision:
             raise ConfigError(f"{name}: the hub answers revision {revision} with {sha}")
-        _check_record(to, name, sha)
-        tree = api.list_repo_tree(name, repo_type="dataset", revision=sha, recursive=True)
-        wanted = _chosen([entry for entry in tree if isinstance(entry, RepoFile)], most)
+        pinned.check_record(to, name, sha)
+        wanted = _chosen(pinned.tree(api, name, "dataset", sha), most)
         if not wanted:
             raise ConfigError(f"{name}: there is nothing to download at revision {sha}")
-        _record(to, name, sha, wanted, complete=False)
+        pinned.record(to, name, sha, wanted, complete=False)
         snapshot_download(
             name,
             repo_type="dataset",
@@ -90,24 +80,19 @@ def pull(
             allow_patterns=[escape(entry.path) for entry in wanted],
             endpoint=endpoint,
         )
-    except (OSError, ValueError, httpx2.HTTPError) as error:
-        raise ConfigError(f"{name}: the download failed: {_first_line(error)}") from error
-    _verify(to, wanted)
-    _record(to, name, sha, wanted, complete=True)
+    for entry in wanted:
+        path = to / entry.path
+        if not pinned.intact(path, entry):
+            path.unlink()
+            raise ConfigError(f"{path}: does not have the hub's hash and was removed; pull again")
+    pinned.record(to, name, sha, wanted, complete=True)
     return Pulled(name, sha, tuple(entry.path for entry in wanted), sum(entry.size for entry in wanted))
 
 
-def _first_line(error: BaseException) -> str:
-    """Of the first cause: the client wraps what went wrong in paragraphs of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _chosen(tree: list[Any], most: int | None) -> list[Any]:
-    """The entries to download, sorted by path."""
+def _chosen(tree: list[pinned.HubFile], most: int | None) -> list[pinned.HubFile]:
+    """The entries to download, sorted by path, of all that are there in that order."""
     data, rest = [], []
-    for entry in sorted(tree, key=lambda entry: str(entry.path)):
+    for entry in tree:
         path = entry.path.lower()
         if path.endswith((".parquet", *ARCHIVES)) or Path(path).suffix in EXTENSIONS:
             data.append(entry)
@@ -115,39 +100,4 @@ def _chosen(tree: list[Any], most: int | None) -> list[Any]:
             rest.append(entry)
     if most is not None and most < len(data):
         data = [data[k * len(data) // most] for k in range(most)]
-    return sorted(data + rest, key=lambda entry: str(entry.path)) if data else []
-
-
-def _check_record(to: Path, name: str, sha: str) -> None:
-    """Refuses to mix two data sets or two revisions in one directory."""
-    record = to / RECORD
-    if not record.is_file():
-        if to.is_dir() and any(to.iterdir()):
-            raise ConfigError(f"{to}: is not empty and holds no data set pulled before; choose another folder")
-        return
-    former = json.loads(record.read_text(encoding="utf-8"))
-    if (former.get("name"), former.get("revision")) != (name, sha):
-        raise ConfigError(f"{to}: holds {former.get('name')} at {former.get('revision')}; choose another folder")
-
-
-def _record(to: Path, name: str, sha: str, wanted: list[Any], *, complete: bool) -> None:
-    to.mkdir(parents=True, exist_ok=True)
-    files = {entry.path: entry.size for entry in wanted}
-    text = json.dumps({"name": name, "revision": sha, "complete": complete, "files": files}, indent=1)
-    temporary = to / f"{RECORD}.new"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(to / RECORD)
-
-
-def _verify(to: Path, wanted: list[Any]) -> None:
-    """Against the content's SHA-256 (large files) or git's blob hash (small ones)."""
-    for entry in wanted:
-        path = to / entry.path
-        large = entry.lfs is not None
-        digest = hashlib.sha256() if large else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())  # noqa: S324
-        with path.open("rb") as file:
-            while chunk := file.read(_COPY):
-                digest.update(chunk)
-        if digest.hexdigest() != (entry.lfs.sha256 if large else entry.blob_id):
-            path.unlink()
-            raise ConfigError(f"{path}: does not have the hub's hash and was removed; pull again")
+    return sorted(data + rest, key=lambda entry: entry.path) if data else []

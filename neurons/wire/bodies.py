@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import binascii
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from detectors.types import Modality, Prediction
 from neurons.wire.base import Answer, Challenge, Refusal, Request, Response
 from neurons.wire.encoding import MAX_INFLATED, decode_base64, inflate_base85, parse_object
-from neurons.wire.routes import RAW, SYNAPSES, json_response
+from neurons.wire.routes import RAW, SEGMENT, SYNAPSES, json_response
 
-__all__ = ["answer_value", "decode_raw", "decode_synapse", "encode_raw", "synapse_challenge"]
+__all__ = ["answer_value", "decode_raw", "decode_synapse", "encode_mask", "encode_raw", "synapse_challenge"]
 
 # Of every synapse; what is left belongs to the class that the validator defined.
 _FRAMEWORK: Final = frozenset(
@@ -21,6 +23,7 @@ _FRAMEWORK: Final = frozenset(
 )
 _REQUIRED_PREFIX: Final = "bt_header_input_obj_"
 _MAX_ECHO: Final = 256  # characters of one echoed text
+_MASK_SIDE: Final = 256  # pixels, where nobody made a map: the side of SN34's challenge masks
 _CONTAINERS: Final = ("image/gif", "image/webp", "image/apng")  # animated: sent to the video path as images
 
 
@@ -108,13 +111,17 @@ def answer_value(prediction: Prediction, answer: Answer) -> float | list[float]:
     return [p / total for p in prediction.probabilities]
 
 
-def decode_raw(request: Request) -> Challenge:
-    """Takes the body of ``/detect_image`` or ``/detect_video`` as it is; the bytes are judged when they are decoded.
+def decode_raw(request: Request, paths: Mapping[str, Modality] = RAW) -> Challenge:
+    """Takes the body of ``/detect_image`` or its like as it is; the bytes are judged when they are decoded.
+
+    Args:
+        request: what came.
+        paths: those that the wire knows, each with what its body is.
 
     Raises:
         Refusal: 404 for another path, 415 for a content type that cannot be meant, 422 for an empty body.
     """
-    modality = RAW.get(request.path)
+    modality = paths.get(request.path)
     if modality is None:
         raise Refusal(404, "unknown_route", "there is nothing at this path")
     content = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -130,6 +137,7 @@ def decode_raw(request: Request) -> Challenge:
         encoding="image" if modality == "image" else "container",
         answer="vector",
         testnet_label=int(label) if label in ("0", "1", "2") else None,
+        wants="mask" if request.path == SEGMENT else "prediction",
     )
 
 
@@ -137,3 +145,19 @@ def encode_raw(prediction: Prediction, challenge: Challenge) -> Response:
     """``{"status": "success", "prediction": …}``, with whatever there is to echo."""
     value = answer_value(prediction, challenge.answer)
     return json_response(200, {**challenge.echo, "status": "success", "prediction": value})
+
+
+def encode_mask(prediction: Prediction) -> Response:
+    """The heat map as raw float16, little-endian and row by row, with ``X-Mask-Shape: H,W`` and ``X-Mask-Dtype``.
+
+    Of a prediction that came without a map (a stand-in's) P(fake) everywhere: values in [0, 1] in any case.
+    """
+    mask = prediction.heat_map
+    if mask is None:
+        mask = np.full((_MASK_SIDE, _MASK_SIDE), prediction.p_fake, np.float32)
+    headers = {
+        "content-type": "application/octet-stream",
+        "x-mask-shape": f"{mask.shape[0]},{mask.shape[1]}",
+        "x-mask-dtype": "float16",
+    }
+    return Response(200, mask.astype("<f2").tobytes(), headers)

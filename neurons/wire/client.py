@@ -9,24 +9,29 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from detectors.types import Modality
 from neurons.keys import Keypair
 from neurons.wire.base import Answer, Request
 from neurons.wire.encoding import deflate_base85
+from neurons.wire.routes import SEGMENT
 
-__all__ = ["WIRES", "challenge_request", "read_answer"]
+__all__ = ["WIRES", "challenge_request", "read_answer", "read_mask"]
 
 WIRES: Final = ("dendrite", "btauth", "epistula")
 
 _DENDRITE_VERSION = 10005000
 _EMPTY_HASH = hashlib.sha3_256().hexdigest()
 _MAX_ANSWER = 2**20  # bytes; an honest answer has a few hundred
+_SHAPE = re.compile(r"([1-9][0-9]{0,4}),([1-9][0-9]{0,4})", re.ASCII)
 _SUM_TOLERANCE = 1e-6  # SN34 2.2 and v3: a vector that misses it is no answer
 
 
@@ -42,6 +47,7 @@ def challenge_request(
     label: int | None = None,
     answer: Answer = "float",
     now_ns: int | None = None,
+    wants: Literal["prediction", "mask"] = "prediction",
 ) -> Request:
     """Builds and signs one challenge.
 
@@ -57,14 +63,17 @@ def challenge_request(
         label: the truth, 0 to 2, as test networks send it along; None sends none.
         answer: which form the synapse's default asks for; the other two wires always answer with a vector.
         now_ns: the nonce; the wall clock by default.
+        wants: a mask of an image is asked for on the Epistula wire only.
 
     Returns:
         A request for any HTTP client: send `method`, `target`, `headers` and `body` unchanged, within the wire's
         freshness window.
 
     Raises:
-        ValueError: no such wire.
+        ValueError: no such wire, or it has no masks.
     """
+    if wants == "mask" and (wire, modality) != ("epistula", "image"):
+        raise ValueError(f"the wire {wire!r} has no masks of a {modality}")
     now = time.time_ns() if now_ns is None else now_ns
     if wire == "dendrite":
         return _dendrite(
@@ -78,7 +87,7 @@ def challenge_request(
             answer=answer,
             now=now,
         )
-    target = f"/detect_{modality}"
+    target = SEGMENT if wants == "mask" else f"/detect_{modality}"
     headers = {"content-type": "image/jpeg" if modality == "image" else "video/mp4", "x-media-type": modality}
     if label is not None:
         headers["x-testnet-label"] = str(label)
@@ -206,3 +215,25 @@ def _probability(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0.0 <= value <= 1.0 else None
+
+
+def read_mask(status: int, headers: Mapping[str, str], body: bytes) -> npt.NDArray[np.float32] | None:
+    """What a validator makes of a response to ``/segment_image``.
+
+    Args:
+        status: of HTTP.
+        headers: of the response, names in any case.
+        body: complete.
+
+    Returns:
+        ``float32 [H, W]`` in [0, 1], larger where the image is held for fake; None where there is no usable mask.
+    """
+    lowered = {name.lower(): value for name, value in headers.items()}
+    shape = _SHAPE.fullmatch(lowered.get("x-mask-shape", ""))
+    if status != 200 or lowered.get("x-mask-dtype") != "float16" or shape is None:
+        return None
+    height, width = int(shape[1]), int(shape[2])
+    if len(body) != 2 * height * width:
+        return None
+    mask = np.frombuffer(body, "<f2").reshape(height, width).astype(np.float32)
+    return mask if bool(((mask >= 0.0) & (mask <= 1.0)).all()) else None

@@ -15,9 +15,9 @@ from typing import Final
 from detectors.types import Prediction
 from neurons.keys import verify as verify_signature
 from neurons.wire.base import Caller, Challenge, Refusal, Replay, Request, Response
-from neurons.wire.bodies import decode_raw, encode_raw
+from neurons.wire.bodies import decode_raw, encode_mask, encode_raw
 from neurons.wire.replay import Freshness
-from neurons.wire.routes import INFO, RAW, SEGMENT, expect, refusal_response
+from neurons.wire.routes import INFO, MEDIA, expect, refusal_response
 
 __all__ = ["FUTURE_S", "WINDOW_S", "EpistulaWire"]
 
@@ -72,9 +72,9 @@ class EpistulaWire:
         """Checks route, version, headers, receiver and freshness, in the order of their cost.
 
         Raises:
-            Refusal: 404, 405, 501, or 400 as the reference has it.
+            Refusal: 404, 405, or 400 as the reference has it.
         """
-        expect(request, (*RAW, INFO, SEGMENT))
+        expect(request, (*MEDIA, INFO))
         headers = request.headers
         if headers.get("epistula-version") != _VERSION:
             raise Refusal(400, "unknown_version", "the header epistula-version is missing or not 2")
@@ -96,7 +96,7 @@ class EpistulaWire:
         """Proves the claim, the body included, and sees to it that it is made once.
 
         Raises:
-            Refusal: 404, 405, 501, or 400 as the reference has it.
+            Refusal: 404, 405, or 400 as the reference has it.
         """
         caller = self.claim(request)
         headers = request.headers
@@ -115,11 +115,11 @@ class EpistulaWire:
         Raises:
             Refusal: 404, 415 or 422.
         """
-        return decode_raw(request)
+        return decode_raw(request, MEDIA)
 
     def encode(self, prediction: Prediction, challenge: Challenge, request: Request, seconds: float) -> Response:
-        """``{"status": "success", "prediction": [real, synthetic, semi-synthetic]}``."""
-        return encode_raw(prediction, challenge)
+        """``{"status": "success", "prediction": [real, synthetic, semi-synthetic]}``; to ``/segment_image`` a mask."""
+        return encode_mask(prediction) if challenge.wants == "mask" else encode_raw(prediction, challenge)
 
     def refuse(self, refusal: Refusal, request: Request) -> Response:
         content = {"status": "error", "reason": refusal.reason, "detail": refusal.detail}

@@ -13,6 +13,7 @@ from neurons.wire.base import Refusal, Request, Response
 
 __all__ = [
     "INFO",
+    "MEDIA",
     "RAW",
     "SEGMENT",
     "SYNAPSES",
@@ -36,6 +37,9 @@ RAW: Final[Mapping[str, Modality]] = MappingProxyType({"/detect_image": "image",
 INFO: Final = "/miner_info"
 SEGMENT: Final = "/segment_image"
 
+MEDIA: Final[Mapping[str, Modality]] = MappingProxyType({**RAW, SEGMENT: "image"})
+"""Paths whose body is the media itself, with the one that is answered with a mask."""
+
 _JSON: Final = "application/json"
 
 
@@ -54,15 +58,12 @@ def expect(request: Request, paths: tuple[str, ...]) -> None:
     """Checks path and method.
 
     Raises:
-        Refusal: 404 ``unknown_route`` (telling nothing of the routes there are), 405 ``method`` or, for the
-            segmentation path where a wire knows it, 501 ``no_segmenter``.
+        Refusal: 404 ``unknown_route`` (telling nothing of the routes there are), or 405 ``method``.
     """
     if request.path not in paths:
         raise Refusal(404, "unknown_route", "there is nothing at this path")
     if request.method != ("GET" if request.path == INFO else "POST"):
         raise Refusal(405, "method", "this method is not allowed here")
-    if request.path == SEGMENT:
-        raise Refusal(501, "no_segmenter", "this miner detects and does not segment")
 
 
 def json_response(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Response:

@@ -31,11 +31,11 @@ def peer_python() -> Path:
     return PEER_PYTHON
 
 
-@pytest.fixture(scope="session")
-def miners() -> Iterator[list[Miner]]:
-    """Three miners in a real server process."""
+@pytest.fixture(scope="session", params=["calm", "storm"])
+def miners(request: pytest.FixtureRequest) -> Iterator[list[Miner]]:
+    """Three miners in a real server process; in a storm their weights are swapped all the time."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.conformance.serve"],
+        [sys.executable, "-m", "tests.conformance.serve", request.param],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -47,6 +47,12 @@ def miners() -> Iterator[list[Miner]]:
         line = process.stdout.readline()
         assert line, "the server did not start"
         yield [Miner(*entry) for entry in json.loads(line)]
+        process.stdin.close()
+        if request.param == "storm":
+            swaps, refused, answered = json.loads(process.stdout.readline())
+            assert swaps >= 4
+            assert refused == 0
+            assert answered >= 2  # what was asked met different weights
     finally:
         process.stdin.close()
         try:

@@ -10,6 +10,7 @@ from detectors import paths
 from detectors.camo_config import CamoConfig, load_config
 from detectors.curve import Curve
 from detectors.errors import ConfigError
+from neurons.drift import BINS
 
 GOOD = """
 gates: {face: }
@@ -69,6 +70,11 @@ def test_defaults(tmp_path: Path) -> None:
             ("{weights: npr-general}", "{weights: npr-general, video_calibration: {mthod: platt}}"),
             "experts.general.video_calibration.mthod: unknown key.*'method'",
         ),
+        (("experts:", "reference: {image: [0.5, 0.5]}\nexperts:"), "reference.image: must be 10 shares"),
+        (("experts:", f"reference: {{video: {[0.2] * 10}}}\nexperts:"), "reference.video: .*sum to 2.0000"),
+        (("experts:", f"reference: {{image: {[-0.1, 0.3] * 5}}}\nexperts:"), "reference.image.0"),
+        (("experts:", "reference: {image: [.nan, 1, 0, 0, 0, 0, 0, 0, 0, 0]}\nexperts:"), "reference.image.0"),
+        (("experts:", f"reference: {{audio: {[0.1] * 10}}}\nexperts:"), "reference.audio"),
         (("gate: face", "gate: fase"), "experts.face.gate: unknown gate 'fase'; did you mean 'face'"),
         (("content: face", "content: animals"), "experts.face.content: unknown content 'animals'; known are face"),
         (("{weights: npr-general}", "{weights: npr-general, gate: face}"), "none judges every image"),
@@ -97,6 +103,14 @@ video: {merge_slope: 3, merge_spread: 0}
     plain = load(tmp_path, GOOD + "merge_slope: 2\nmerge_intercept: -1\nvideo: {merge_intercept: 0.5}\n")
     assert (plain.curve("image"), plain.curve("video")) == (Curve(2.0, -1.0), Curve(2.0, 0.5))
     assert load(tmp_path, GOOD + said.replace("merge_slope: 3, ", "")).curve("video") == read.curve("image")
+
+
+def test_the_reference_of_drift_is_no_part_of_the_version(tmp_path: Path) -> None:
+    said = load(tmp_path, GOOD + f"reference: {{image: {[0.1] * 10}}}\n")
+    plain = load(tmp_path, GOOD)
+    assert said.reference == {"image": (0.1,) * BINS}
+    assert plain.reference == {}
+    assert said.model_dump_json() == plain.model_dump_json()  # what the card's version is made of
 
 
 def test_an_experts_own_calibration(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_unknown_option_is_refused() -> None:
         ("registry", "architecture build names published_cards"),
         ("store", "GOLDEN_TOLERANCE Store probe_images"),
         ("importing", "ImportReport KeysRefusedError import_weights read_checkpoint"),
-        ("preprocess", "FRONT_ENDS Padding clahe geometry pad_frames tensor"),
+        ("preprocess", "FRONT_ENDS Padding clahe geometry pad_frames tensor window"),
         ("experts.base", "Architecture NeuralDetector fake_logit"),
     ],
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from neurons.wire.routes import INFO, RAW, SEGMENT, SYNAPSES
+from neurons.wire.routes import INFO, MEDIA, SEGMENT, SYNAPSES
 
 __all__ = ["description"]
 
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 _PREDICTION = {"anyOf": [_PROBABILITY, {"type": "array", "items": _PROBABILITY, "minItems": 3, "maxItems": 3}]}
 _REFUSAL = {"type": "object", "required": ["reason"], "properties": {"reason": {"type": "string", "minLength": 1}}}
-_STATUSES = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 501, 503)
+_STATUSES = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 503)
 _TYPES = {"image": ("image/jpeg", "application/octet-stream"), "video": ("application/octet-stream",)}
 
 
@@ -49,7 +49,11 @@ def description() -> dict[str, Any]:
     paths[INFO] = {"get": {"responses": _answers(named)}}
     for path, modality in SYNAPSES.items():
         paths[path] = {"post": {"requestBody": _synapse(modality), "responses": _answers(judged)}}
-    for path, modality in {**RAW, SEGMENT: "image"}.items():
+    for path, modality in MEDIA.items():
         label = {"name": "X-Testnet-Label", "in": "header", "schema": {"type": "string"}}
-        paths[path] = {"post": {"parameters": [label], "requestBody": _raw(modality), "responses": _answers(judged)}}
+        answers = _answers(judged)
+        if path == SEGMENT:
+            binary = {"schema": {"type": "string", "format": "binary"}}
+            answers["200"] = {"description": "raw float16", "content": {"application/octet-stream": binary}}
+        paths[path] = {"post": {"parameters": [label], "requestBody": _raw(modality), "responses": answers}}
     return {"openapi": "3.1.0", "info": {"title": "challenges", "version": "1"}, "paths": paths}

@@ -116,6 +116,9 @@ def seeds(wire: str) -> tuple[bytes, ...]:
                 now_ns=NOW,
             )
             found.append(request)
+    if wire == "epistula":
+        mask = dataclasses.replace(found[0], target="/segment_image")  # the path is not in the signed text
+        found.append(mask)
     if wire == "dendrite":  # a synapse with a field of its own, named as one without a default
         body = orjson.dumps({**orjson.loads(found[0].body), "challenge_id": "7"})
         hinted = {**found[0].headers, "bt_header_input_obj_challenge_id": base64.b64encode(b'""').decode()}
@@ -164,7 +167,10 @@ def _spoiled(rng: random.Random, value: str) -> str:
 def _headers(rng: random.Random, request: Request, others: Sequence[Request]) -> Request:
     headers = dict(request.headers)
     for _ in range(rng.choice((1, 1, 2, 4))):
-        name = rng.choice([*headers, *rng.choice(others).headers]) if others else rng.choice(list(headers))
+        names = [*headers, *(rng.choice(others).headers if others else ())]
+        if not names:
+            break
+        name = rng.choice(names)
         draw = rng.random()
         if draw < 0.15:
             headers.pop(name, None)

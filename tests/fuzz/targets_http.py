@@ -112,9 +112,10 @@ class _InProcess:
             self._app = self._loop.run_until_complete(self._start())
         status, body = self._loop.run_until_complete(asyncio.wait_for(self._exchange(data), 30))
         self._errors.check()
+        if status == 200:  # JSON or a mask, and checked
+            return Outcome(True, "200")
         said = orjson.loads(body)
-        reason = str(said.get("reason", status)) if isinstance(said, dict) else str(status)
-        return Outcome(status == 200, reason)
+        return Outcome(False, str(said.get("reason", status)) if isinstance(said, dict) else str(status))
 
     async def _start(self) -> App:
         return _offline_app(self._judge)

@@ -13,7 +13,7 @@ import orjson
 from detectors.types import Prediction
 from neurons.wire.base import Refusal, Request, Response, Wire
 from neurons.wire.btauth import BtAuthWire
-from neurons.wire.client import WIRES, read_answer
+from neurons.wire.client import WIRES, read_answer, read_mask
 from neurons.wire.dendrite import DendriteWire
 from neurons.wire.encoding import b85_decode, b85_encode, decode_base64, inflate_base85, parse_object
 from neurons.wire.epistula import EpistulaWire
@@ -31,9 +31,12 @@ _MAX_INFLATED = 1 << 20  # so that a bomb is refused after a megabyte, not after
 
 
 def well_formed(response: Response) -> None:
-    """Checks what goes back to a stranger: a status that may be, JSON, and headers that cannot be split."""
-    assert response.status in (200, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 501, 503), response.status
-    orjson.loads(response.body)
+    """Checks what goes back to a stranger: a status that may be, JSON or a mask, and headers that cannot be split."""
+    assert response.status in (200, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 503), response.status
+    if response.headers["content-type"] == "application/octet-stream":
+        assert read_mask(response.status, response.headers, response.body) is not None
+    else:
+        orjson.loads(response.body)
     for name, value in response.headers.items():
         assert (name + value).isascii(), name
         assert (name + value).isprintable(), name
@@ -50,7 +53,7 @@ def _verified(name: str, wire: Wire, request: Request) -> str | None:
         caller = wire.verify(request)
     except Refusal as refusal:
         well_formed(wire.refuse(refusal, request))
-        assert 400 <= refusal.status < 500 or refusal.status == 501
+        assert 400 <= refusal.status < 500
         if claimed is not None:  # the contract of `claim`, on which it depends what a stranger can learn
             assert refusal.reason == wire.unproven().reason, refusal.reason
         return refusal.reason
@@ -84,9 +87,12 @@ def _exchange(name: str) -> Callable[[bytes], Outcome]:
             return Outcome(False, refused)
         answer = wire.encode(PREDICTION, challenge, request, 0.01)
         well_formed(answer)
-        assert "prediction" in orjson.loads(answer.body)
-        assert len(answer.body) <= 4096 + len(request.body)
-        return Outcome(True, f"{challenge.encoding} {challenge.answer}")
+        if challenge.wants == "mask":
+            assert read_mask(answer.status, answer.headers, answer.body) is not None
+        else:
+            assert "prediction" in orjson.loads(answer.body)
+            assert len(answer.body) <= 4096 + len(request.body)
+        return Outcome(True, f"{challenge.encoding} {challenge.answer} {challenge.wants}")
 
     return run
 

@@ -9,7 +9,7 @@ import io
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import numpy as np
@@ -23,7 +23,8 @@ from neurons.httpd import Listen, serving
 from neurons.limits import RateLimits
 from neurons.pipeline import Judge, JudgesChallenges, Outcome, TrivialDetector
 from neurons.scheduler import Limits, Scheduler
-from neurons.server import build_app
+from neurons.seen import Observer
+from neurons.server import App, build_app
 from neurons.wire.base import Challenge, Request, Wire
 from neurons.wire.client import challenge_request
 from tests.detectors.fixtures_media import png_header
@@ -38,6 +39,7 @@ __all__ = [
     "P",
     "against",
     "ask",
+    "client",
     "closed_within",
     "jpeg",
     "plain",
@@ -68,6 +70,7 @@ def ask(
     *,
     own_uuid: str | None = None,
     now_ns: int | None = None,
+    wants: Literal["prediction", "mask"] = "prediction",
 ) -> Request:
     """A signed challenge for ``MINER``; by default with a uuid of its own, and now."""
     return challenge_request(
@@ -79,6 +82,7 @@ def ask(
         timeout_s=9.0,
         uuid=own_uuid or str(uuid.uuid4()),
         now_ns=now_ns,
+        wants=wants,
     )
 
 
@@ -123,6 +127,7 @@ async def served(
     rates: RateLimits | None = None,
     wires: Mapping[str, Wire] | None = None,
     standing: Callable[[str], Standing | None] = lambda _: None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Client]:
     allowed = rules or AccessRules(offline=True)
     app = build_app(
@@ -133,7 +138,15 @@ async def served(
         uid=3,
         limits=limits,
         rates=rates,
+        observers=observers,
     )
+    async with client(app, listen) as connected:
+        yield connected
+
+
+@contextlib.asynccontextmanager
+async def client(app: App, listen: Listen | None = None) -> AsyncIterator[Client]:
+    """Serves `app`, and who asks it."""
     async with serving(app, listen or Listen(grace_s=5)) as (ip, port), aiohttp.ClientSession() as session:
         yield Client(session, ip, port)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import time
@@ -15,8 +16,9 @@ from PIL import Image
 from detectors.card import Card
 from detectors.errors import DetectorError, MediaError, MediaReason, PredictionError
 from detectors.types import Detector, Media, Prediction
-from neurons.pipeline import Judge, TrivialDetector, TrivialJudge
+from neurons.pipeline import Judge, Judged, TrivialDetector, TrivialJudge
 from neurons.wire.base import Challenge
+from tests.detectors.reddish import reddish, spotted
 
 
 def jpeg(grey: int = 128, size: int = 64, quality: int = 90) -> bytes:
@@ -128,6 +130,78 @@ def test_a_detector_that_answers_too_little_is_an_error_not_a_shift() -> None:
     with closing(Judge(Short())) as judge:
         outcomes = judge.judge([image(jpeg(10)), image(jpeg(200))], None)
     assert [round(o.p_fake * 255) for o in outcomes if isinstance(o, Prediction)] == [10, 200]
+
+
+def masked(outcome: object) -> Prediction:
+    assert isinstance(outcome, Prediction)
+    assert outcome.heat_map is not None
+    assert outcome.heat_map.dtype == np.float32
+    return outcome
+
+
+def wanting(payload: bytes) -> Challenge:
+    return dataclasses.replace(image(payload), wants="mask")
+
+
+def spot(height: int, width: int) -> bytes:
+    """A red square in the upper left quarter, without JPEG's mosaic."""
+    stream = io.BytesIO()
+    pixels = spotted(height // 8, width // 8, height=height, width=width, side=min(height, width) // 4)
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_who_wants_a_mask_gets_one_of_the_pictures_size_and_nobody_else() -> None:
+    with closing(Judge(reddish())) as judge:
+        plain, one, large = judge.judge([image(spot(64, 96)), wanting(spot(64, 96)), wanting(spot(1500, 1200))], None)
+    assert isinstance(plain, Prediction)
+    assert plain.heat_map is None
+    found = masked(one)
+    assert found.heat_map is not None
+    assert found.heat_map.shape == (64, 96)
+    assert found.heat_map.max() == pytest.approx(found.p_fake, abs=1e-6)
+    assert found.heat_map[:32, :48].sum() > 0.9 * found.heat_map.sum()
+    assert found.stages["mask"] > 0
+    assert found.route == ("reddish",)
+    heat = masked(large).heat_map
+    assert heat is not None
+    assert heat.shape == (1024, 819)
+
+
+def test_watchers_are_shown_what_leaves() -> None:
+    shown: list[Judged] = []
+    with closing(Judge(reddish(), watchers=[shown.extend])) as judge:
+        (outcome,) = judge.judge([wanting(spot(64, 96))], None)
+    assert [prediction for _, _, prediction in shown] == [outcome]
+
+
+def test_a_mask_that_would_be_late_is_even_and_the_route_says_so() -> None:
+    with closing(Judge(reddish())) as judge:
+        (hurried,) = judge.judge([wanting(spot(64, 96))], time.monotonic() + 0.1)
+        (patient,) = judge.judge([wanting(spot(64, 96))], time.monotonic() + 60)
+    late = masked(hurried)
+    assert late.route == ("reddish", "late:mask")
+    assert np.all(late.heat_map == np.float32(late.p_fake))
+    assert masked(patient).route == ("reddish",)
+    assert late.p_fake == pytest.approx(masked(patient).p_fake)
+
+
+def test_a_mask_that_fails_is_even_and_costs_nobody_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(TrivialDetector):
+        @property
+        def current(self) -> Detector:
+            raise RuntimeError("no")
+
+    with closing(Judge(Stubborn((0.25, 0.75, 0.0)))) as judge:
+        found = masked(judge.judge([wanting(spot(64, 96))], None)[0])
+    assert found.route == ("trivial", "broken:mask")
+    assert np.all(found.heat_map == np.float32(0.75))
+    assert "no heat map" in caplog.text
+
+
+def test_what_cannot_be_decoded_gets_its_error_whatever_it_wants(judge: Judge) -> None:
+    (outcome,) = judge.judge([wanting(b"no image")], None)
+    assert isinstance(outcome, MediaError)
 
 
 def test_the_trivial_stand_ins() -> None:

@@ -32,6 +32,8 @@ SIGNATURE = ALICE.sign(b"message")
         ("got " + repr(b"\xff\xd8" * 40)[:70], "got <bytes>"),
         ("got b'short' there", "got b'short' there"),
         ("alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima", "<words>"),
+        (" ".join(["abc"] * 12), "<words>"),  # the shortest that is cut
+        ("ws://a/K", "ws://a/***"),
         ("our hotkey is not in the metagraph of block 12; looking again", None),
         ("/a/quite/long/path/of/some/file/that/an/operator/must/be/able/to/read/whole/miner", None),
         ('  File "/usr/lib/python3.11/site-packages/somewhere/neurons/scheduler.py", line 335, in _work', None),

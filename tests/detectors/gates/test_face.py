@@ -12,6 +12,7 @@ import torch
 from detectors import media, paths
 from detectors.errors import WeightsError
 from detectors.experts.mobilenet import MobileNetV2
+from detectors.gates import alignment
 from detectors.gates.content import ContentGate
 from detectors.gates.face import WEIGHTS, FaceGate, network_input, widened
 from detectors.gates.network import GateNet
@@ -123,3 +124,13 @@ def test_content_probabilities_sum_to_one_and_the_gate_follows_them() -> None:
     assert fired is not None
     assert fired.score == pytest.approx(found["people"])
     assert ContentGate(network, content="people", threshold=found["people"] + 1e-6)(image) is None
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_the_crop_can_be_put_back_where_it_was(network: bool) -> None:
+    image = PHOTOS["astronaut"]
+    found = (FaceGate.load(STORE) if network else FaceGate(None))(image)
+    assert found is not None
+    assert (found.points is not None) == network
+    assert found.matrix is not None
+    assert np.array_equal(alignment.warped(image, found.matrix), found.pixels)

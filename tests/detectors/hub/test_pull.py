@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 
@@ -17,75 +13,9 @@ from detectors.errors import ConfigError
 from detectors.hub.pull import Pulled, pull
 from detectors.hub.sources import RECORD
 from tests.detectors.hub import local
+from tests.detectors.hub.fake_hub import SHA, Hub, serving
 
 NAME = "bitmind/dtd"
-SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(ThreadingHTTPServer):
-    """Serves one data set by the hub's addresses: revision, tree, and the files themselves."""
-
-    daemon_threads = True
-
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = files
-        self.fetched: list[str] = []
-        self.spoiled = ""
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def tree(self) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = []
-        for path, data in self.files.items():
-            blob = hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
-            row: dict[str, object] = {"type": "file", "path": path, "size": len(data), "oid": blob}
-            if path.endswith(".parquet"):
-                row["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 120}
-            rows.append(row)
-        return rows
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        path = unquote(self.path.partition("?")[0])
-        api = f"/api/datasets/{NAME}"
-        resolve = f"/datasets/{NAME}/resolve/{SHA}/"
-        if path in (f"{api}/revision/main", f"{api}/revision/{SHA}", api):
-            self._answer(json.dumps({"id": NAME, "sha": SHA}).encode(), "application/json")
-        elif path == f"{api}/tree/{SHA}":
-            self._answer(json.dumps(self.server.tree()).encode(), "application/json")
-        elif path.startswith(resolve) and path.removeprefix(resolve) in self.server.files:
-            name = path.removeprefix(resolve)
-            data = self.server.files[name]
-            if self.command == "GET":
-                self.server.fetched.append(name)
-                if name == self.server.spoiled:
-                    data = bytes(reversed(data))
-            self._answer(data, "application/octet-stream", etag=hashlib.sha256(data).hexdigest())
-        else:
-            self._answer(b"not found", "text/plain", status=404)
-
-    do_HEAD = do_GET
-
-    def _answer(self, data: bytes, kind: str, *, status: int = 200, etag: str = "") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        if etag:
-            self.send_header("ETag", f'"{etag}"')
-            self.send_header("X-Repo-Commit", SHA)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
 
 
 @pytest.fixture
@@ -95,13 +25,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         path = tmp_path / f"shard-{k}.parquet"
         local.shard(path, [local.encoded(picture)])
         files[f"data/train-{k:05}-of-00005.parquet"] = path.read_bytes()
-    server = Hub(files)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Hub(NAME, files)) as server:
+        yield server
 
 
 def test_a_pinned_download_is_whole_recorded_and_readable(hub: Hub, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
 from neurons import wire
-from neurons.wire.client import WIRES, challenge_request, read_answer
+from neurons.wire.client import WIRES, challenge_request, read_answer, read_mask
 from neurons.wire.replay import ReplayGuard
 from neurons.wire.routes import miner_info_response, root_response, wire_name
 from tests.neurons.wire.wirekit import IMAGE, NOW, UUID, alice, bob
@@ -98,6 +99,70 @@ def test_other_status_is_no_answer(status: int) -> None:
 def test_success_on_the_dendrite_wire(headers: dict[str, str], axon: Any, success: bool) -> None:
     answer = read_answer("dendrite", 200, headers, orjson.dumps({"prediction": 0.5, "axon": axon}))
     assert answer == (0.5 if success else None)
+
+
+def test_a_mask_is_asked_for_by_its_path() -> None:
+    request = challenge_request(
+        "epistula",
+        key=alice(),
+        receiver=bob().ss58_address,
+        modality="image",
+        payload=IMAGE,
+        timeout_s=9,
+        uuid=UUID,
+        now_ns=NOW,
+        wants="mask",
+    )
+    dialect = wire.build(bob().ss58_address, replay=ReplayGuard())["epistula"]
+    assert dialect.verify(request).hotkey == alice().ss58_address
+    assert dialect.decode(request).wants == "mask"
+
+
+@pytest.mark.parametrize(("name", "modality"), [("dendrite", "image"), ("btauth", "image"), ("epistula", "video")])
+def test_nobody_else_has_masks(name: str, modality: Any) -> None:
+    with pytest.raises(ValueError, match="has no masks"):
+        challenge_request(
+            name,
+            key=alice(),
+            receiver="",
+            modality=modality,
+            payload=b"",
+            timeout_s=1.0,
+            uuid=UUID,
+            now_ns=NOW,
+            wants="mask",
+        )
+
+
+MASK = np.array([[0.0, 0.5], [1.0, 0.25], [0.125, 0.75]], np.float16)
+SAID = {"X-Mask-Shape": "3,2", "X-Mask-Dtype": "float16"}
+
+
+def test_a_mask_is_read() -> None:
+    found = read_mask(200, SAID, MASK.tobytes())
+    assert found is not None
+    assert found.dtype == np.float32
+    assert np.array_equal(found, MASK.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "mask"),
+    [
+        (503, {}, MASK),
+        (200, {"X-Mask-Shape": "2,2"}, MASK),
+        (200, {"X-Mask-Shape": "3"}, MASK),
+        (200, {"X-Mask-Shape": "-3,-2"}, MASK),
+        (200, {"X-Mask-Shape": "3,2,1"}, MASK),
+        (200, {"X-Mask-Shape": "99999999999,2"}, MASK),
+        (200, {"X-Mask-Dtype": "float32"}, MASK),
+        (200, {}, MASK + np.float16(0.01)),
+        (200, {}, MASK - np.float16(0.01)),
+        (200, {}, MASK * np.float16("nan")),
+        (200, {}, MASK[:2]),
+    ],
+)
+def test_what_is_no_mask_is_no_answer(status: int, headers: dict[str, str], mask: Any) -> None:
+    assert read_mask(status, SAID | headers, mask.tobytes()) is None
 
 
 def test_pages() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+import numpy as np
 import orjson
 import pytest
 from bittensor.sp_core import ss58_encode
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from detectors.types import Prediction
 from neurons import keys
-from neurons.wire.base import Refusal, Request
-from neurons.wire.client import read_answer
+from neurons.wire.base import Refusal, Request, Response
+from neurons.wire.client import read_answer, read_mask
 from neurons.wire.epistula import FUTURE_S, WINDOW_S, EpistulaWire
 from tests.neurons.wire.wirekit import IMAGE, NOW, SECOND, UUID, alice, altered, bob, make, refused, signed
 
@@ -112,7 +113,7 @@ def test_replay_is_refused() -> None:
     [
         ("GET", "/detect_image", (405, "method")),
         ("POST", "/miner_info", (405, "method")),
-        ("POST", "/segment_image", (501, "no_segmenter")),
+        ("GET", "/segment_image", (405, "method")),
         ("POST", "/ImageSynapse", (404, "unknown_route")),
         ("POST", "/docs", (404, "unknown_route")),
     ],
@@ -133,17 +134,24 @@ def test_only_known_routes(method: str, target: str, expected: tuple[int, str]) 
         ("/detect_video", "video/webm", "container"),
         ("/detect_video", "image/gif", "container"),
         ("/detect_video", None, "container"),
+        ("/segment_image", "image/jpeg", "image"),
     ],
 )
 def test_body_is_what_the_path_says(target: str, content: str | None, encoding: str) -> None:
     request = dataclasses.replace(altered(signed("epistula"), **{"content-type": content}), target=target)
     challenge = make(EpistulaWire).decode(request)
     assert (challenge.payload, challenge.encoding, challenge.answer) == (IMAGE, encoding, "vector")
+    assert challenge.wants == ("mask" if target == "/segment_image" else "prediction")
 
 
 @pytest.mark.parametrize(
     ("target", "content"),
-    [("/detect_image", "video/mp4"), ("/detect_image", "text/html"), ("/detect_video", "image/jpeg")],
+    [
+        ("/detect_image", "video/mp4"),
+        ("/detect_image", "text/html"),
+        ("/detect_video", "image/jpeg"),
+        ("/segment_image", "video/mp4"),
+    ],
 )
 def test_other_content_is_refused(target: str, content: str) -> None:
     request = dataclasses.replace(altered(signed("epistula"), **{"content-type": content}), target=target)
@@ -177,6 +185,35 @@ def test_vector_always_sums_to_one(p_fake: float, share: float) -> None:
     vector = orjson.loads(response.body)["prediction"]
     assert abs(sum(vector) - 1.0) < 1e-9
     assert read_answer("epistula", 200, {}, response.body) == tuple(vector)
+
+
+def masked(heat_map: np.ndarray | None, p_fake: float = 0.75) -> Response:
+    dialect = make(EpistulaWire)
+    request = dataclasses.replace(signed("epistula"), target="/segment_image")
+    prediction = Prediction(Prediction.split(p_fake), heat_map=heat_map)
+    return dialect.encode(prediction, dialect.decode(request), request, 0.01)
+
+
+def test_a_mask_is_raw_float16_with_its_shape() -> None:
+    heat = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    response = masked(heat)
+    assert response.headers == {
+        "content-type": "application/octet-stream",
+        "x-mask-shape": "2,3",
+        "x-mask-dtype": "float16",
+    }
+    assert np.array_equal(np.frombuffer(response.body, np.float16).reshape(2, 3), heat.astype(np.float16))
+    read = read_mask(response.status, response.headers, response.body)
+    assert read is not None
+    assert np.allclose(read, heat, atol=1e-3)
+
+
+def test_without_a_map_the_mask_is_p_fake_everywhere() -> None:
+    response = masked(None, 0.625)
+    read = read_mask(response.status, response.headers, response.body)
+    assert read is not None
+    assert read.shape == (256, 256)
+    assert np.all(read == 0.625)
 
 
 def test_refusal_is_json() -> None:

@@ -31,10 +31,11 @@ __all__ = ["CallerGone", "Limits", "Overloaded", "Scheduler", "Ticket"]
 
 _log = logging.getLogger(__name__)
 
+Ticket = asyncio.Future[Outcome]
 _JOIN_S = 3.0  # for the inference thread to end, once it has nothing to do
 _RESERVE = 1.25  # an estimate of the whole queue's time is trusted to four fifths of the time there is
 _REVIEW_S = 0.02  # between two looks for who has become late through others' stake
-_REVIEW_SHARE = 0.05  # of the loop's time that such looks may take
+_REVIEW_SHARE = 0.01  # of the loop's time that such looks may take
 _WEIGHT: dict[Modality, int] = {"image": 1, "video": 4}  # a video of 24 frames costs a batch several images' time
 
 
@@ -68,12 +69,6 @@ class CallerGone(Exception):  # noqa: N818 - nobody is left to call it an error
     """The caller hung up; set on its ticket by the server."""
 
 
-class Ticket(asyncio.Future[Outcome]):
-    """What :meth:`Scheduler.submit` gives: an outcome, later, and how long it waited for its turn."""
-
-    waited_s: float = 0.0
-
-
 @dataclass(slots=True, eq=False)
 class _Entry:
     challenge: Challenge
@@ -82,6 +77,7 @@ class _Entry:
     deadline: float
     order: tuple[float, int]  # smaller first: more stake, then earlier arrival
     trial: bool  # came while nothing ran: computed even if the estimate is against it, or no estimate ever improves
+    stages: dict[str, float] | None = None
     alarm: asyncio.TimerHandle | None = None
     waits: bool = True
 
@@ -139,13 +135,21 @@ class Scheduler:
         """Refuses everything from now on; what was admitted goes on."""
         self._closing = True
 
-    def submit(self, challenge: Challenge, *, priority: float = 0.0, timeout_s: float | None = None) -> Ticket:
+    def submit(
+        self,
+        challenge: Challenge,
+        *,
+        priority: float = 0.0,
+        timeout_s: float | None = None,
+        stages: dict[str, float] | None = None,
+    ) -> Ticket:
         """Queues a challenge.
 
         Args:
             challenge: what to judge.
             priority: larger is served first: the caller's stake.
             timeout_s: how long the caller still waits, counted from now; only ever shortens the deadline.
+            stages: gets ``queue``, the milliseconds until its turn, when that comes.
 
         Returns:
             A future: the outcome, or a :class:`Refusal` as its exception. Whoever hangs up sets
@@ -161,7 +165,8 @@ class Scheduler:
         patience = self._patience(timeout_s)
         self._sequence += 1
         idle = self._running is None and not self.depth
-        entry = _Entry(challenge, Ticket(loop=loop), now, now + patience, (-priority, self._sequence), idle)
+        order = (-priority, self._sequence)
+        entry = _Entry(challenge, loop.create_future(), now, now + patience, order, idle, stages)
         ahead = {modality: bisect.bisect(queue, entry.order, key=_order) for modality, queue in self._queues.items()}
         self._check_room(entry, ahead, now)
         if self.depth >= self._limits.queue_limit:
@@ -306,7 +311,8 @@ class Scheduler:
         self._running = batch
         for entry in batch.entries:
             entry.waits = False
-            entry.ticket.waited_s = now - entry.came
+            if entry.stages is not None:
+                entry.stages["queue"] = (now - entry.came) * 1e3
         if self._worker is None:
             # A daemon: a judge that hangs must not keep the process from exiting after the grace period.
             self._worker = threading.Thread(target=self._work, name=THREAD, daemon=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import accuracy_score, brier_score_loss, matthews_corrcoef, roc_auc_score
 
 from detectors.types import Label, Modality
 from neurons.rewards import Answer, Profile, vector
@@ -96,6 +95,8 @@ def summarise(outcomes: Iterable[Outcome]) -> Summary:
 
     An answer counts as usable where its P(fake), 1 − P(real), is in [0, 1].
     """
+    from sklearn.metrics import accuracy_score, brier_score_loss, roc_auc_score  # noqa: PLC0415 - see _mcc
+
     every = list(outcomes)
     usable = [(p, o) for o in every if (p := _p_fake(o.answer)) is not None]
     if not usable:
@@ -130,6 +131,8 @@ def breakdown(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Summary]]:
 
 
 def _mcc(truth: npt.NDArray[np.int_], said: npt.NDArray[np.int_]) -> float:
+    from sklearn.metrics import matthews_corrcoef  # noqa: PLC0415 - a second and 80 MB that a miner's start goes without
+
     return float(matthews_corrcoef(truth, said)) if len(np.unique(truth)) > 1 and len(np.unique(said)) > 1 else 0.0
 
 

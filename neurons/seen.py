@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from detectors.types import Modality, Prediction
+from neurons import logs
 
 __all__ = ["ANSWERED", "GONE", "Observer", "Seen", "Tier", "Trace", "log_seen", "new_id", "tier_of"]
 
@@ -171,4 +172,4 @@ def log_seen(seen: Seen) -> None:
             "detector": seen.prediction.detector,
             "weights": dict(seen.prediction.weights),
         }
-    _log.log(level, seen.outcome, extra=fields)
+    logs.plain(_log, level, seen.outcome, fields)

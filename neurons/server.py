@@ -7,7 +7,6 @@ everything else that happens here. A stranger learns nothing: no route list, no 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -172,7 +171,7 @@ class App:
             if foreseen is not None:
                 await _send(send, _refused(wire, foreseen, head, trace))
                 return
-            request = Request(head.method, head.target, head.headers, body, head.received_ns, head.client)
+            request = Request(head.method, head.target, head.headers, body, head.received_ns, head.client, trace.id)
             if self._in_flight >= self._limits.max_in_flight:
                 await _send(send, _refused(wire, too_many(), request, trace))
                 return
@@ -204,7 +203,7 @@ class App:
         """
         try:
             challenge, timeout_s, priority = await self._unpacked(wire, request, trace)
-            ticket = self._scheduler.submit(challenge, priority=priority, timeout_s=timeout_s)
+            ticket = self._scheduler.submit(challenge, priority=priority, timeout_s=timeout_s, stages=trace.stages)
             watch = asyncio.ensure_future(_watch(receive, ticket))
             try:
                 outcome = await ticket
@@ -212,7 +211,6 @@ class App:
                 # After the answer the watch ends by itself; cancelling it is for the ways out that send none.
                 if not ticket.done():
                     watch.cancel()
-            trace.stages["queue"] = ticket.waited_s * 1e3
             if not isinstance(outcome, Prediction):
                 raise _refusal_of(outcome)
             trace.stages.update(outcome.stages)
@@ -237,7 +235,7 @@ class App:
         trace.modality, trace.label = challenge.modality, challenge.testnet_label
         spent = trace.stage("verify", began) - trace.started
         timeout_s = None if caller.timeout_s is None else caller.timeout_s - spent
-        return dataclasses.replace(challenge, id=trace.id), timeout_s, decision.priority
+        return challenge, timeout_s, decision.priority
 
     def _unpack(self, wire: Wire, request: Request) -> tuple[Challenge, Caller, Decision]:
         """Who asks, may they, what do they ask: everything between the body and the queue. Any thread.

@@ -29,6 +29,7 @@ class Request:
         body: complete; already within the server's cap.
         received_ns: wall clock when the headers were complete, nanoseconds since the epoch.
         client: address of the socket's other end, for logs and for counting requests; never identity.
+        id: given by the server; see :func:`neurons.seen.new_id`.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Request:
     body: bytes
     received_ns: int
     client: str = ""
+    id: str = ""
 
     @property
     def path(self) -> str:
@@ -82,7 +84,7 @@ class Challenge:
         testnet_label: the truth where a test network sends it along, else None. For statistics only.
         echo: what the wire must send back beside the prediction (Dendrite: the synapse without its media).
         wants: a prediction, or a mask of what in the image is fake (Epistula's ``/segment_image``).
-        id: of the request, given by the server; see :func:`neurons.seen.new_id`.
+        id: of the request.
     """
 
     modality: Modality

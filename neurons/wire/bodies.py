@@ -56,6 +56,7 @@ def synapse_challenge(request: Request, synapse: dict[str, Any], max_inflated: i
         answer=_answer(synapse.get("prediction")),
         testnet_label=_label(synapse.get("testnet_label")),
         echo=_echo(request, synapse, modality),
+        id=request.id,
     )
 
 
@@ -138,6 +139,7 @@ def decode_raw(request: Request, paths: Mapping[str, Modality] = RAW) -> Challen
         answer="vector",
         testnet_label=int(label) if label in ("0", "1", "2") else None,
         wants="mask" if request.path == SEGMENT else "prediction",
+        id=request.id,
     )
 
 

@@ -101,7 +101,7 @@ def plain(logger: logging.Logger, level: int, event: str, fields: Mapping[str, A
         logger.log(level, event, extra={_PLAIN: fields})
         return
     head = {"event": event, "level": logging.getLevelName(level).lower(), "logger": logger.name}
-    line = orjson.dumps({**head, "timestamp": datetime.now(UTC).isoformat(), **fields}).decode()
+    line = orjson.dumps({**head, "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", **fields}).decode()
     handler.soon(f"{line}\n")
 
 

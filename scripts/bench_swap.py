@@ -267,6 +267,7 @@ def verdicts(figures: dict[str, Any], memory: bool) -> dict[str, bool]:
 
 def child(folder: Path, threads: int) -> None:
     """The server: the default CAMO of `folder`, swapped while it serves. Ends when its standard input is closed."""
+    sys.stderr = (folder / "miner.log").open("w", encoding="utf-8")
     logs.configure("debug", "json")  # so that each answer says which weights gave it
     key = keys.from_uri("//Miner")
     if threads:

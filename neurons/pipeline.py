@@ -77,10 +77,10 @@ class Judge:
         decoded = self._decode_all(challenges)
         spent = (time.monotonic() - began) * 1e3
         good = [(challenge, media) for challenge, media in zip(challenges, decoded, strict=True) if _is_media(media)]
-        outcomes = self._predict([media for _, media in good], deadline)
+        outcomes = self._predict(good, deadline)
         for index, ((challenge, media), outcome) in enumerate(zip(good, outcomes, strict=True)):
             if isinstance(outcome, Prediction):
-                masked = self._masked(media, outcome, deadline) if challenge.wants == "mask" else outcome
+                masked = self._masked(challenge, media, outcome, deadline) if challenge.wants == "mask" else outcome
                 outcomes[index] = _timed(masked, spent)
         pairs = zip(good, outcomes, strict=True)
         judged = [(*asked, outcome) for asked, outcome in pairs if isinstance(outcome, Prediction)]
@@ -94,24 +94,24 @@ class Judge:
             return list(self._pool.map(_decode, challenges))
         return [_decode(challenge) for challenge in challenges]
 
-    def _predict(self, batch: list[Media], deadline: float | None) -> list[Outcome]:
+    def _predict(self, batch: list[tuple[Challenge, Media]], deadline: float | None) -> list[Outcome]:
         if not batch:
             return []
         try:
-            predictions = self._detector.predict(batch, deadline=deadline)
+            predictions = self._detector.predict([media for _, media in batch], deadline=deadline)
             if len(predictions) != len(batch):
                 raise DetectorError(f"{len(predictions)} predictions for {len(batch)} media")
         # The worker's edge: a detector is exchangeable and may raise anything (out of memory, a broken weight);
         # its batch mates must still be answered and the process must live.
         except Exception as error:  # noqa: BLE001
             if len(batch) == 1:
-                _log.exception("the detector failed on one item")
+                _log.exception("the detector failed on one item", extra={"request": batch[0][0].id})
                 return [error if isinstance(error, DetectorError) else _wrapped(error)]
             _log.warning("a batch of %d failed with %s; judging its items one by one", len(batch), _name(error))
-            return [outcome for media in batch for outcome in self._predict([media], deadline)]
+            return [outcome for item in batch for outcome in self._predict([item], deadline)]
         return list(predictions)
 
-    def _masked(self, media: Media, said: Prediction, deadline: float | None) -> Prediction:
+    def _masked(self, challenge: Challenge, media: Media, said: Prediction, deadline: float | None) -> Prediction:
         """The prediction with its heat map, of the picture's size or scaled down to 1024 pixels.
 
         What would be late or fails becomes an even map of P(fake), and the route says so: silence costs more.
@@ -128,7 +128,7 @@ class Judge:
         try:
             found = heat_map(self._detector, media, size=size, prediction=said)
         except Exception:  # noqa: BLE001 - a detector is exchangeable; there is an answer already, so it is given
-            _log.exception("no heat map of one item")
+            _log.exception("no heat map of one item", extra={"request": challenge.id})
             return dataclasses.replace(said, heat_map=even, route=(*said.route, f"broken:{_MASK}"))
         spent = time.perf_counter() - began
         self._costs.record(_MASK, 1, spent)

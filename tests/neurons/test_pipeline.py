@@ -108,8 +108,10 @@ def test_frames_and_containers_go_to_their_decoders(judge: Judge) -> None:
 
 def test_only_the_culprit_gets_the_detectors_error(judge: Judge, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        outcomes = judge.judge([image(jpeg(10)), image(jpeg(255)), image(jpeg(200))], None)
+        asked = [dataclasses.replace(image(jpeg(grey)), id=f"r-{grey}") for grey in (10, 255, 200)]
+        outcomes = judge.judge(asked, None)
     assert [isinstance(outcome, Prediction) for outcome in outcomes] == [True, False, True]
+    assert [record.request for record in caplog.records if hasattr(record, "request")] == ["r-255"]
     error = outcomes[1]
     assert type(error) is DetectorError
     assert isinstance(error.__cause__, RuntimeError)

@@ -124,12 +124,14 @@ class _Writer(logging.StreamHandler[TextIO]):
                 self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._write()
+        with contextlib.suppress(OSError, ValueError):
+            self._write()
         super().emit(record)
 
     def flush(self) -> None:
-        self._write()
-        super().flush()
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads any more: a log never ends anything
+            self._write()
+            super().flush()
 
     def _write_on(self) -> None:
         while self._some.wait():
@@ -141,8 +143,7 @@ class _Writer(logging.StreamHandler[TextIO]):
         with self.lock or contextlib.nullcontext():
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
             if text:
-                with contextlib.suppress(OSError, ValueError):  # as a handler does: a log never ends anything
-                    self.stream.write(text)
+                self.stream.write(text)
 
 
 def _spread(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

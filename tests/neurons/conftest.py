@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neurons import keys
+from neurons import keys, logs
 
 _CONFIGURED = (None, "neurons", "detectors", "uvicorn")
 
@@ -26,7 +26,9 @@ def restored_logging() -> Iterator[None]:
     """Puts back what a miner that runs in this process does to the loggers."""
     loggers = [logging.getLogger(name) for name in _CONFIGURED]
     before = [(logger.handlers[:], logger.level) for logger in loggers]
+    writer = logs._quick
     yield
+    logs._quick = writer
     for logger, (handlers, level) in zip(loggers, before, strict=True):
         logger.handlers = handlers
         logger.setLevel(level)

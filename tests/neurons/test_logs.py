@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -122,3 +123,46 @@ def test_a_traceback_follows_its_line_and_is_redacted(written: Callable[[str, bo
     assert first.endswith("error   neurons.x failed request=1-1")
     assert rest[0] == "Traceback (most recent call last):"
     assert rest[-1] == "ValueError: wss://node.example/***"
+
+
+def test_a_plain_line_waits_for_its_like_but_never_behind_a_record(
+    written: Callable[[str, bool], io.StringIO],
+) -> None:
+    stream = written("json", False)
+    log = logging.getLogger("neurons.x")
+    for number in range(3):
+        logs.plain(log, logging.INFO, "answered", {"number": number})
+    log.warning("after them")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("number", line["event"]) for line in lines] == [0, 1, 2, "after them"]
+    assert [set(line) - {"number"} for line in lines] == [{"event", "level", "logger", "timestamp"}] * 4
+    assert all(re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{6}Z", line["timestamp"]) for line in lines)
+
+
+def test_plain_lines_are_written_soon_without_a_record(written: Callable[[str, bool], io.StringIO]) -> None:
+    class Told(io.StringIO):
+        def write(self, text: str) -> int:
+            done = super().write(text)
+            told.set()
+            return done
+
+    told = threading.Event()
+    written("json", False)
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    stream = handler.stream = Told()
+    logs.plain(logging.getLogger("neurons.x"), logging.INFO, "answered", {})
+    assert told.wait(5)
+    assert json.loads(stream.getvalue())["event"] == "answered"
+
+
+def test_a_stream_that_is_closed_costs_the_lines_and_nothing_else(written: Callable[[str, bool], io.StringIO]) -> None:
+    written("json", False).close()
+    (handler,) = logging.getLogger().handlers
+    logs.plain(logging.getLogger("neurons.x"), logging.INFO, "lost", {})
+    handler.flush()
+    assert isinstance(handler, logging.StreamHandler)
+    stream = handler.stream = io.StringIO()
+    logs.plain(logging.getLogger("neurons.x"), logging.INFO, "kept", {})
+    handler.flush()
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["kept"]

@@ -195,4 +195,4 @@ def test_logs_are_one_line_each_on_standard_error(style: str) -> None:
     if style == "json":
         line = json.loads(done.stderr)
         assert (line["level"], line["logger"], line["port"]) == ("info", "a.b", 7)
-    assert logs.__all__ == ["configure"]
+    assert logs.__all__ == ["configure", "plain"]

@@ -6,7 +6,6 @@ polled, a store that cannot be written says nothing.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import time
@@ -83,7 +82,6 @@ class Station:
 
         serving = fingerprint(self._config, self.store)  # before it is read: what changes while it loads is taken up
         loaded = camo.load(self._config, device=neuron.device, threads=neuron.threads or None, weights=self.store)
-        loaded.warm_up()
         live, reloads = LiveDetector(loaded), None
         reserve = weights.reserve_mib * 2**20
         if weights.watch:
@@ -157,10 +155,6 @@ class Station:
             found["shadow orders"] = self.shadow.run()
         return found
 
-    async def aclose(self) -> None:
-        """Ends everything but the process; blocks no loop."""
-        await asyncio.to_thread(self.close)
-
     def close(self) -> None:
         """Ends everything but the process. Blocks some seconds at most."""
         for server in self._servers:
@@ -174,14 +168,13 @@ class Station:
 
     def health(self) -> Health:
         """How the miner is. Any thread."""
-        age = None if self._sync is None else self._sync.age_s
-        card = self.live.card
+        age, card = self._snapshot_age_s(), self.live.card
         return Health(
             serving=self._admits(),
             uptime_s=time.monotonic() - self._began,
             snapshot_age_s=age,
-            queue=0 if self._app is None else self._app.scheduler.depth,
-            in_flight=0 if self._app is None else self._app.in_flight,
+            queue=self._queue_depth(),
+            in_flight=self._in_flight(),
             rss_bytes=resident_bytes(),
             detector=card.key,
             weights=card.weights,
@@ -204,8 +197,17 @@ class Station:
     def _admits(self) -> bool:
         return self._app is not None and self._app.scheduler.admits
 
+    def _queue_depth(self) -> int:
+        return 0 if self._app is None else self._app.scheduler.depth
+
+    def _in_flight(self) -> int:
+        return 0 if self._app is None else self._app.in_flight
+
     def _busy(self) -> bool:
-        return self._app is not None and self._app.in_flight > 0
+        return self._in_flight() > 0
+
+    def _snapshot_age_s(self) -> float | None:
+        return None if self._sync is None else self._sync.age_s
 
     def _reference(self) -> Mapping[Modality, Sequence[float]]:
         current: Detector = self.live.current
@@ -214,10 +216,10 @@ class Station:
     def _sources(self) -> Sources:
         subtensor, neuron = self._settings.subtensor, self._settings.neuron
         return Sources(
-            queue_depth=lambda: 0 if self._app is None else self._app.scheduler.depth,
-            in_flight=lambda: 0 if self._app is None else self._app.in_flight,
+            queue_depth=self._queue_depth,
+            in_flight=self._in_flight,
             serving=self._admits,
-            snapshot_age_s=lambda: None if self._sync is None else self._sync.age_s,
+            snapshot_age_s=self._snapshot_age_s,
             detector=lambda: self.live.card.key,
             weights=lambda: self.live.card.weights,
             reference=self._reference,
